@@ -1,0 +1,60 @@
+/// \file
+/// The only reader of compiler and target macros. Everything else in the library asks the AQ_ macros defined here.
+#pragma once
+
+#if defined(__FAST_MATH__) || defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+#error "agilequant promises the same bits everywhere and cannot be built with -ffast-math or -ffinite-math-only"
+#endif
+
+#if !defined(__GNUC__)
+#error "agilequant needs gcc 12 or clang 14, or newer: it compiles kernels for several instruction sets in one unit"
+#endif
+
+#if defined(__clang__)
+#define AQ_CLANG 1
+#else
+#define AQ_CLANG 0
+#endif
+
+#if defined(__x86_64__)
+#define AQ_X86 1
+#else
+#define AQ_X86 0
+#endif
+
+#if defined(__aarch64__)
+#define AQ_ARM64 1
+#else
+#define AQ_ARM64 0
+#endif
+
+#if defined(__linux__)
+#define AQ_LINUX 1
+#else
+#define AQ_LINUX 0
+#endif
+
+// AQ_STATIC_ISA, defined by the user: only the instruction set of the build's flags is compiled (and scalar, the definition).
+// AQ_BUILD_<ISA>: the compiler may use the instruction set anywhere, so its bodies need no target region.
+#if defined(__AVX2__)
+#define AQ_BUILD_AVX2 1
+#else
+#define AQ_BUILD_AVX2 0
+#endif
+
+#if AQ_X86 && (AQ_BUILD_AVX2 || !defined(AQ_STATIC_ISA))
+#define AQ_HAS_AVX2 1
+#else
+#define AQ_HAS_AVX2 0
+#endif
+
+#define AQ_INLINE inline __attribute__((always_inline))
+#define AQ_RESTRICT __restrict__
+
+// Preconditions inside kernels: checked in debug and sanitizer builds, never an assumption for the optimiser.
+#if defined(NDEBUG) && !defined(AQ_ENABLE_ASSERT)
+#define AQ_ASSERT(condition) static_cast<void>(0)
+#else
+#include <cassert>
+#define AQ_ASSERT(condition) assert(condition)
+#endif
