@@ -51,6 +51,13 @@
 #define AQ_INLINE inline __attribute__((always_inline))
 #define AQ_RESTRICT __restrict__
 
+// Before a loop with a small constant count over an array of registers: unrolled, the array never touches memory.
+#if AQ_CLANG
+#define AQ_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define AQ_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 // Preconditions inside kernels: checked in debug and sanitizer builds, never an assumption for the optimiser.
 #if defined(NDEBUG) && !defined(AQ_ENABLE_ASSERT)
 #define AQ_ASSERT(condition) static_cast<void>(0)

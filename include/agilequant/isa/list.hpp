@@ -1,0 +1,27 @@
+/// \file
+/// The instruction sets: a tag each, with its name and the question whether a CPU has it. `all` is the one list that
+/// dispatch, tests and benchmarks go through, from the plainest to the best.
+#pragma once
+
+#include "agilequant/isa/cpu.hpp"
+
+namespace aq {
+namespace isa {
+
+struct scalar {
+    static constexpr const char* name = "scalar";
+    [[nodiscard]] static constexpr bool runs_on(const cpu&) noexcept { return true; }
+};
+
+#if AQ_HAS_AVX2
+struct avx2 : scalar {
+    static constexpr const char* name = "avx2";
+    [[nodiscard]] static constexpr bool runs_on(const cpu& c) noexcept { return c.has(feature::avx2); }
+};
+#endif
+
+/// Every name that there is in any build: so that a name can be refused as absent or as unknown.
+inline constexpr const char* names[] = {"scalar", "avx2"};
+
+}  // namespace isa
+}  // namespace aq

@@ -1,0 +1,59 @@
+// Quantizes rows of activations into the layout of the weights they will meet, with the sums of codes that zero points need.
+// Compiled once per instruction set, by dispatch/foreach.hpp; AQ_ISA names the namespace. Equals quant/uniform.hpp to the bit.
+
+namespace aq {
+namespace AQ_ISA {
+
+/// x[k] in the layout's order, each channel divided by 2^exponent (exact), 0 at padding.
+inline void arrange_row(const float* x, const k_layout_view& layout, float* AQ_RESTRICT row) {
+    for (std::size_t i = 0; i < layout.run_count; ++i) {
+        const k_run run = layout.runs[i];
+        const float factor = power_of_two(-static_cast<int>(run.exponent));
+        for (std::size_t p = run.begin; p < run.end; ++p) {
+            const std::uint32_t c = layout.channel(p);
+            row[p] = c == padding ? 0.0F : made_finite(x[c]) * factor;
+        }
+    }
+}
+
+/// Scale and zero point of one arranged row.
+inline affine fit_row(const float* row, std::size_t packed, const activation_format& format, code_range codes) {
+    if (format.is_static) return format.fixed;
+    const value_range range = ops::range_of(row, packed);
+    return format.is_asymmetric ? fit_asymmetric(range, codes) : fit_symmetric(range, codes);
+}
+
+/// Sets padding to 0, then adds up the codes of each group.
+inline void sum_groups(const k_layout_view& layout, std::int8_t* codes, std::int32_t* AQ_RESTRICT sums) {
+    std::size_t group = 0;
+    std::int32_t sum = 0;
+    for (std::size_t i = 0; i < layout.run_count; ++i) {
+        const k_run run = layout.runs[i];
+        for (std::size_t p = run.end; layout.order != nullptr && p > run.begin && layout.order[p - 1] == padding; --p) codes[p - 1] = 0;
+        sum += ops::sum_of(codes + run.begin, run.end - run.begin) * (1 << run.exponent);
+        if (!run.ends_group) continue;
+        sums[group++] = sum;
+        sum = 0;
+    }
+}
+
+/// The kernel of the table.
+inline void quantize(const quantize_job& job, index_range rows) {
+    const code_range codes = activation_codes(job.format.bits, job.format.is_asymmetric);
+    for (std::size_t r = rows.begin; r < rows.end; ++r) {
+        const float* row = job.x.row(r);
+        if (job.layout.order != nullptr) {
+            arrange_row(row, job.layout, job.row_scratch);
+            row = job.row_scratch;
+        }
+        const affine a = fit_row(row, job.layout.packed, job.format, codes);
+        std::int8_t* const out = job.out.codes + r * job.out.stride;
+        ops::encode(row, job.layout.packed, 1.0F / a.scale, a.zero, codes, out);
+        sum_groups(job.layout, out, job.out.sums + r * job.layout.groups);
+        job.out.scales[r] = a.scale;
+        job.out.zeros[r] = a.zero;
+    }
+}
+
+}  // namespace AQ_ISA
+}  // namespace aq

@@ -1,0 +1,53 @@
+/// \file
+/// Integer matrix product: check, choose, call. y[m,n] = a[m,k] w[n,k]^T with low-bit codes on both sides.
+///
+/// A GEMV is a GEMM of one row; row r of a GEMM has the bits of the GEMV of row r, on every instruction set, for any cut of
+/// the work into rows and panels. Reference in double: kernels/reference.hpp.
+#pragma once
+
+#include "agilequant/kernels/jobs.hpp"
+#include "agilequant/kernels/quantize.hpp"
+
+namespace aq {
+
+/// All that can be wrong with a product, in O(1).
+[[nodiscard]] inline status check(const kernel_table& kernels, const gemm_job& job) noexcept {
+    const packed_weights& w = job.weights;
+    const activations_view& a = job.activations;
+    AQ_TRY(check(job.y));
+    if (w.bits < 2 || w.bits > 8 || a.bits < 2 || a.bits > 8) return status::unsupported_format;
+    if (w.tile != kernels.tile) return status::wrong_tile;
+    if (a.layout_id != w.layout.id || a.stride != w.layout.packed) return status::wrong_layout;
+    if (job.y.rows != a.m || job.y.cols != w.n) return status::bad_shape;
+    if (static_cast<std::int64_t>(w.layout.depth) > max_k(w.bits, a.bits)) return status::depth_over_limit;
+    const bool missing = w.codes == nullptr || w.scales == nullptr || w.offsets == nullptr || a.codes == nullptr ||
+                         a.scales == nullptr || a.zeros == nullptr || a.sums == nullptr;
+    return missing && !job.y.empty() && w.layout.k != 0 ? status::null_pointer : status::ok;
+}
+
+/// Rows `rows` and panels `panels` (of 16 columns) of y = epilogue(a w^T). a: [m,k] from quantize_rows; w: [n,k] packed with the
+/// same layout; y: [m,n] float, overlapping neither. Exact in integers, one rounding a group and output in float, the
+/// same bits on every instruction set. Calls for disjoint blocks of y may run at the same time.
+/// Any shape; k = 0 gives zeros. unsupported_format, wrong_tile, wrong_layout, bad_shape, bad_stride, null_pointer, depth_over_limit.
+[[nodiscard]] inline status gemm(const kernel_table& kernels, const gemm_job& job, index_range rows, index_range panels) noexcept {
+    AQ_TRY(check(kernels, job));
+    if (rows.end > job.y.rows || rows.begin > rows.end || panels.end > job.weights.panels() || panels.begin > panels.end) {
+        return status::bad_shape;
+    }
+    kernels.gemm_for(job.weights.bits, job.activations.bits)(job, rows, panels);
+    return status::ok;
+}
+
+/// All of y.
+[[nodiscard]] inline status gemm(const kernel_table& kernels, const gemm_job& job) noexcept {
+    return gemm(kernels, job, {0, job.y.rows}, {0, job.weights.panels()});
+}
+
+/// The same for a matrix whose format is a type.
+template <class Quantizer, class Tile>
+[[nodiscard]] status gemm(const kernel_table& kernels, packed_view<Quantizer, Tile> weights, const activations_view& activations,
+                          matrix_view<float> y, epilogue_ref epilogue = {}) noexcept {
+    return gemm(kernels, gemm_job{weights.weights, activations, y, epilogue});
+}
+
+}  // namespace aq

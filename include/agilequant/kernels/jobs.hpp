@@ -1,0 +1,85 @@
+/// \file
+/// What a kernel is given, and the table of kernels that an instruction set offers. Plain data: nothing here computes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "agilequant/core/matrix_view.hpp"
+#include "agilequant/pack/packed_matrix.hpp"
+
+namespace aq {
+
+/// A half-open range of rows, panels or heads: how work is cut for threads.
+struct index_range {
+    std::size_t begin = 0, end = 0;
+    [[nodiscard]] constexpr std::size_t size() const noexcept { return end - begin; }
+};
+
+/// How activations are quantized: dynamically, one scale (and zero point) a token, or with `fixed` for all tokens.
+struct activation_format {
+    int bits = 8;                ///< 2..8
+    bool is_asymmetric = false;
+    bool is_static = false;
+    affine fixed;                ///< calibrated scale and zero point where is_static; scale is that of exponent 0
+};
+
+/// Quantized activations [m,k], borrowed; laid out as the weights they will meet.
+struct activations_view {
+    int bits = 0;
+    std::size_t m = 0;
+    std::size_t stride = 0;                ///< of codes, in bytes: the layout's packed positions
+    std::uint64_t layout_id = 0;
+    std::int8_t* codes = nullptr;          ///< [m, packed]; 0 at padding
+    float* scales = nullptr;               ///< [m]
+    std::int32_t* zeros = nullptr;         ///< [m]
+    std::int32_t* sums = nullptr;          ///< [m, groups] sum of 2^exponent * code over the group
+};
+
+struct quantize_job {
+    matrix_view<const float> x;            ///< [m,k]
+    k_layout_view layout;
+    activation_format format;
+    activations_view out;
+    float* row_scratch = nullptr;          ///< [packed] for each call; null where the layout is the identity
+};
+
+/// A block of finished results on its way to y, in cache: what an epilogue works on in place.
+struct output_block {
+    float* values = nullptr;               ///< row r at values + r * stride
+    std::size_t stride = 0;
+    std::size_t row = 0, rows = 0;         ///< of y
+    std::size_t col = 0, cols = 0;
+};
+
+/// What happens to results before they are stored. A function and its data, not a template, so that a kernel is compiled
+/// once whatever follows it; it is called once a block, which costs nothing that could be measured. See kernels/epilogue.hpp.
+struct epilogue_ref {
+    void (*apply)(const void* stages, const output_block& block) = nullptr;
+    const void* stages = nullptr;
+};
+
+struct gemm_job {
+    packed_weights weights;                ///< [n,k]
+    activations_view activations;          ///< [m,k]
+    matrix_view<float> y;                  ///< [m,n]
+    epilogue_ref epilogue;
+};
+
+/// The kernels of one instruction set. All of them compute what scalar's compute, bit for bit.
+struct kernel_table {
+    using gemm_function = void (*)(const gemm_job&, index_range rows, index_range panels);
+    using quantize_function = void (*)(const quantize_job&, index_range rows);
+
+    const char* isa = nullptr;
+    tile_shape tile;
+    gemm_function gemm[3][2] = {};         ///< [2, 4, 8 stored weight bits][4, 8 activation bits]
+    quantize_function quantize = nullptr;
+
+    [[nodiscard]] gemm_function gemm_for(int weight_bits, int activation_bits) const noexcept {
+        const int stored = storage_bits(weight_bits);
+        return gemm[stored == 2 ? 0 : stored == 4 ? 1 : 2][activation_bits <= 4 ? 0 : 1];
+    }
+};
+
+}  // namespace aq

@@ -1,0 +1,140 @@
+/// \file
+/// The operations of kernels on AVX2. Included once, inside the target region that dispatch/foreach.hpp opens.
+///
+/// | instruction | use | latency, per cycle on Zen 4 | on Golden Cove |
+/// |---|---|---|---|
+/// | vpmaddubsw | multiply_pairs: u8 by s8, two products a 16-bit lane, saturating (never reached: core/bits.hpp) | 3, 2 | 5, 2 |
+/// | vpmaddwd | widen; dot4 of 8-bit weights | 3, 2 | 5, 2 |
+/// | vpaddw, vpaddd | sums | 1, 4 | 1, 3 |
+/// | vpand, vpsrlw | planes | 1, 4 and 1, 2 | 1, 3 and 1, 2 |
+/// | vpbroadcastd m32 | broadcast_quad | load, 2 | load, 3 |
+/// (uops.info and the vendors' manuals)
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "agilequant/core/config.hpp"
+#include "agilequant/quant/uniform.hpp"
+
+namespace aq {
+namespace avx2 {
+
+struct ops {
+    static constexpr int lanes = 8;
+    static constexpr int rows = 2;  ///< 4 sums in 32 bits, 4 in 16, 2 of weights, 1 of activations, constants: 16 registers
+    static constexpr bool has_pairs = true;
+
+    using i32 = __m256i;
+    using f32 = __m256;
+    using codes = __m256i;
+    using quads = __m256i;
+    using i16_pairs = __m256i;
+
+    static AQ_INLINE i32 zero_i32() { return _mm256_setzero_si256(); }
+    static AQ_INLINE i32 broadcast_i32(std::int32_t v) { return _mm256_set1_epi32(v); }
+    static AQ_INLINE i32 load_u8_as_i32(const std::uint8_t* p) {
+        return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+    }
+    static AQ_INLINE i32 add(i32 a, i32 b) { return _mm256_add_epi32(a, b); }
+    static AQ_INLINE i32 sub(i32 a, i32 b) { return _mm256_sub_epi32(a, b); }
+    static AQ_INLINE i32 mul(i32 a, i32 b) { return _mm256_mullo_epi32(a, b); }
+    static AQ_INLINE i32 shift_left(i32 a, int count) { return _mm256_sll_epi32(a, _mm_cvtsi32_si128(count)); }
+
+    static AQ_INLINE f32 broadcast_f32(float v) { return _mm256_set1_ps(v); }
+    static AQ_INLINE f32 load_f32(const float* p) { return _mm256_loadu_ps(p); }
+    static AQ_INLINE void store_f32(float* p, f32 v) { _mm256_storeu_ps(p, v); }
+    static AQ_INLINE f32 to_float(i32 v) { return _mm256_cvtepi32_ps(v); }
+    static AQ_INLINE f32 add(f32 a, f32 b) { return _mm256_add_ps(a, b); }
+    static AQ_INLINE f32 sub(f32 a, f32 b) { return _mm256_sub_ps(a, b); }
+    static AQ_INLINE f32 mul(f32 a, f32 b) {
+        f32 product = _mm256_mul_ps(a, b);
+        asm("" : "+x"(product));  // keeps the compiler from fusing it with an addition
+        return product;
+    }
+
+    static AQ_INLINE codes load_codes(const std::uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+    template <int Bits>
+    static AQ_INLINE codes plane(codes c, int p) {
+        if constexpr (Bits == 8) return c;
+        else return _mm256_and_si256(_mm256_srli_epi16(c, Bits * p), _mm256_set1_epi8((1 << Bits) - 1));
+    }
+    static AQ_INLINE quads broadcast_quad(const std::int8_t* p) {
+        std::int32_t four;
+        std::memcpy(&four, p, sizeof four);
+        return _mm256_set1_epi32(four);
+    }
+
+    static AQ_INLINE i16_pairs zero_pairs() { return _mm256_setzero_si256(); }
+    static AQ_INLINE i16_pairs multiply_pairs(codes w, quads a) { return _mm256_maddubs_epi16(w, a); }
+    static AQ_INLINE i16_pairs add_pairs(i16_pairs a, i16_pairs b) { return _mm256_add_epi16(a, b); }
+    static AQ_INLINE i32 widen(i16_pairs p) { return _mm256_madd_epi16(p, _mm256_set1_epi16(1)); }
+
+    /// 8-bit weights saturate vpmaddubsw, so even and odd bytes are widened first: two vpmaddwd, exact.
+    static AQ_INLINE i32 dot4(codes w, quads a) {
+        const __m256i w_even = _mm256_and_si256(w, _mm256_set1_epi16(0xFF)), w_odd = _mm256_srli_epi16(w, 8);
+        const __m256i a_even = _mm256_srai_epi16(_mm256_slli_epi16(a, 8), 8), a_odd = _mm256_srai_epi16(a, 8);
+        return _mm256_add_epi32(_mm256_madd_epi16(w_even, a_even), _mm256_madd_epi16(w_odd, a_odd));
+    }
+
+    /// made_finite of quant/uniform.hpp; a comparison with NaN is false, which clears the lane.
+    static AQ_INLINE f32 finite(f32 x) {
+        x = _mm256_and_ps(x, _mm256_cmp_ps(x, x, _CMP_ORD_Q));
+        x = _mm256_min_ps(x, _mm256_set1_ps(largest_value));
+        return _mm256_max_ps(x, _mm256_set1_ps(-largest_value));
+    }
+
+    static value_range range_of(const float* x, std::size_t count) {
+        __m256 low = _mm256_setzero_ps(), high = _mm256_setzero_ps();
+        for (std::size_t i = 0; i < count; i += lanes) {
+            const __m256 v = finite(_mm256_loadu_ps(x + i));
+            low = _mm256_min_ps(v, low);
+            high = _mm256_max_ps(v, high);
+        }
+        float lows[lanes], highs[lanes];
+        _mm256_storeu_ps(lows, low);
+        _mm256_storeu_ps(highs, high);
+        value_range range;
+        for (int l = 0; l < lanes; ++l) {
+            range.low = lows[l] < range.low ? lows[l] : range.low;
+            range.high = highs[l] > range.high ? highs[l] : range.high;
+        }
+        return range;
+    }
+
+    /// Eight codes as 32-bit integers.
+    static AQ_INLINE __m256i encoded(const float* x, f32 inverse, __m256i zero, code_range range) {
+        __m256 v = _mm256_mul_ps(finite(_mm256_loadu_ps(x)), inverse);
+        v = _mm256_max_ps(_mm256_min_ps(v, _mm256_set1_ps(1048576.0F)), _mm256_set1_ps(-1048576.0F));
+        const __m256 nearest = _mm256_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+        const __m256i q = _mm256_add_epi32(_mm256_cvttps_epi32(nearest), zero);
+        return _mm256_max_epi32(_mm256_min_epi32(q, _mm256_set1_epi32(range.high)), _mm256_set1_epi32(range.low));
+    }
+
+    static void encode(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range, std::int8_t* out) {
+        const __m256 inverse = _mm256_set1_ps(inverse_scale);
+        const __m256i zeros = _mm256_set1_epi32(zero);
+        for (std::size_t i = 0; i < count; i += 16) {
+            const __m256i words = _mm256_packs_epi32(encoded(x + i, inverse, zeros, range), encoded(x + i + 8, inverse, zeros, range));
+            const __m256i bytes = _mm256_packs_epi16(_mm256_permute4x64_epi64(words, 0xD8), _mm256_setzero_si256());
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm256_castsi256_si128(_mm256_permute4x64_epi64(bytes, 0xD8)));
+        }
+    }
+
+    static std::int32_t sum_of(const std::int8_t* c, std::size_t count) {
+        __m128i sum = _mm_setzero_si128();
+        for (std::size_t i = 0; i < count; i += 16) {
+            const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(c + i));
+            sum = _mm_add_epi32(sum, _mm_madd_epi16(_mm_maddubs_epi16(_mm_set1_epi8(1), bytes), _mm_set1_epi16(1)));
+        }
+        std::int32_t lanes4[4];
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(lanes4), sum);
+        return lanes4[0] + lanes4[1] + lanes4[2] + lanes4[3];
+    }
+};
+
+}  // namespace avx2
+}  // namespace aq

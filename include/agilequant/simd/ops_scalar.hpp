@@ -1,0 +1,80 @@
+/// \file
+/// The operations of kernels in plain C++: the definition that every instruction set's equal, lane by lane.
+///
+/// | operation | meaning for each lane l |
+/// |---|---|
+/// | dot4(w, a) | sum over j < 4 of w[4l+j] a[4l+j], u8 by s8 into i32, exact |
+/// | plane<B>(c, p) | bits B p .. B p + B of each byte |
+/// | range_of, encode, sum_of | quant/uniform.hpp over a row whose length is a multiple of k_step |
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "agilequant/core/config.hpp"
+#include "agilequant/quant/uniform.hpp"
+
+namespace aq {
+namespace scalar {
+
+struct ops {
+    static constexpr int lanes = 1;
+    static constexpr int rows = 1;            ///< of a GEMM's block: as many as registers allow
+    static constexpr bool has_pairs = false;  ///< no 16-bit sums
+
+    using i32 = std::int32_t;
+    using f32 = float;
+    struct codes { std::uint8_t at[4]; };
+    struct quads { std::int8_t at[4]; };
+
+    static AQ_INLINE i32 zero_i32() { return 0; }
+    static AQ_INLINE i32 broadcast_i32(std::int32_t v) { return v; }
+    static AQ_INLINE i32 load_u8_as_i32(const std::uint8_t* p) { return *p; }
+    static AQ_INLINE i32 add(i32 a, i32 b) { return a + b; }
+    static AQ_INLINE i32 sub(i32 a, i32 b) { return a - b; }
+    static AQ_INLINE i32 mul(i32 a, i32 b) { return a * b; }
+    static AQ_INLINE i32 shift_left(i32 a, int count) { return a * (i32{1} << count); }
+
+    static AQ_INLINE f32 broadcast_f32(float v) { return v; }
+    static AQ_INLINE f32 load_f32(const float* p) { return *p; }
+    static AQ_INLINE void store_f32(float* p, f32 v) { *p = v; }
+    static AQ_INLINE f32 to_float(i32 v) { return static_cast<float>(v); }
+    static AQ_INLINE f32 add(f32 a, f32 b) { return a + b; }
+    static AQ_INLINE f32 sub(f32 a, f32 b) { return a - b; }
+    static AQ_INLINE f32 mul(f32 a, f32 b) { return rounded(a * b); }  ///< never fused with an addition
+
+    static AQ_INLINE codes load_codes(const std::uint8_t* p) {
+        codes c;
+        std::memcpy(c.at, p, sizeof c.at);
+        return c;
+    }
+    template <int Bits>
+    static AQ_INLINE codes plane(codes c, int p) {
+        for (std::uint8_t& byte : c.at) byte = static_cast<std::uint8_t>(byte >> (Bits * p) & ((1 << Bits) - 1));
+        return c;
+    }
+    static AQ_INLINE quads broadcast_quad(const std::int8_t* p) {
+        quads q;
+        std::memcpy(q.at, p, sizeof q.at);
+        return q;
+    }
+    static AQ_INLINE i32 dot4(codes w, quads a) {
+        i32 sum = 0;
+        for (int j = 0; j < 4; ++j) sum += w.at[j] * a.at[j];
+        return sum;
+    }
+
+    static value_range range_of(const float* x, std::size_t count) { return aq::range_of(x, count); }
+    static void encode(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range, std::int8_t* out) {
+        for (std::size_t i = 0; i < count; ++i) out[i] = static_cast<std::int8_t>(aq::encode(x[i], inverse_scale, zero, range));
+    }
+    static std::int32_t sum_of(const std::int8_t* c, std::size_t count) {
+        std::int32_t sum = 0;
+        for (std::size_t i = 0; i < count; ++i) sum += c[i];
+        return sum;
+    }
+};
+
+}  // namespace scalar
+}  // namespace aq
