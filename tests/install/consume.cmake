@@ -1,0 +1,31 @@
+# Run with -P: installs agilequant to an empty prefix (way=package) or points at its sources (way=subdirectory), then builds
+# examples/embed/ from a copy outside the repository, with its own default flags, and runs it.
+function(run)
+  execute_process(COMMAND ${ARGN} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  if(result)
+    list(JOIN ARGN " " command)
+    message(FATAL_ERROR "${command}\n${output}")
+  endif()
+  set(output "${output}" PARENT_SCOPE)
+endfunction()
+
+set(folder ${build}/install-test/${way})
+file(REMOVE_RECURSE ${folder})
+file(COPY ${source}/examples/embed DESTINATION ${folder})
+
+if(way STREQUAL "package")
+  run(${CMAKE_COMMAND} --install ${build} --prefix ${folder}/prefix)
+  set(where -D CMAKE_PREFIX_PATH=${folder}/prefix)
+else()
+  set(where -D AGILEQUANT_SOURCE=${source})
+endif()
+if(toolchain)
+  list(APPEND where -D CMAKE_TOOLCHAIN_FILE=${toolchain})
+else()
+  list(APPEND where -D CMAKE_CXX_COMPILER=${compiler})
+endif()
+
+run(${CMAKE_COMMAND} -G ${generator} -S ${folder}/embed -B ${folder}/build ${where})
+run(${CMAKE_COMMAND} --build ${folder}/build)
+run(${CMAKE_CTEST_COMMAND} --test-dir ${folder}/build -V --no-tests=error)
+message("${output}")

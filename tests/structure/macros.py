@@ -1,0 +1,33 @@
+#!/usr/bin/env python3
+"""Including the whole library defines no macro but AQ_ ones, beyond those of the standard headers and xsimd that it includes."""
+import sys
+
+import compiler
+import layers
+
+
+def macros(args, headers):
+    good, text = compiler.run(compiler.command(args, "-dM", "-E"), "".join(f"#include <{name}>\n" for name in headers))
+    if not good:
+        sys.exit(text)
+    return {line.split(" ", 1)[1] for line in text.splitlines()}  # name and value: a changed macro is a leak too
+
+
+def main():
+    args = compiler.arguments(__doc__)
+    include = args.root / "include"
+    foreign = set()
+    for path in include.rglob("*.hpp"):
+        for line in path.read_text().splitlines():
+            found = layers.INCLUDE.match(line)
+            if found and not found.group(1).startswith("agilequant/"):
+                foreign.add(found.group(1))
+    foreign.add("cassert")
+    leaked = sorted(macros(args, ["agilequant/agilequant.hpp"]) - macros(args, sorted(foreign)))
+    leaked = [macro for macro in leaked if not macro.startswith("AQ_")]
+    print("\n".join(f"leaked: {macro}" for macro in leaked) or "only AQ_ macros are defined")
+    return bool(leaked)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
