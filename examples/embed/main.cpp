@@ -25,8 +25,10 @@ int compare() {
     const engine::matrix last = random_matrix(outputs, hidden, deviation(hidden), 4);
     const quantized_layer quantized(middle);
 
-    const engine::matrix exact = engine::forward(x, first, [&](const engine::matrix& m) { return engine::multiply(m, middle); }, last);
-    const engine::matrix ours = engine::forward(x, first, [&](const engine::matrix& m) { return quantized.multiply(m); }, last);
+    const engine::matrix exact = engine::forward(
+        x, first, [&](const engine::matrix& m) { return engine::multiply(m, middle); }, last);
+    const engine::matrix ours = engine::forward(
+        x, first, [&](const engine::matrix& m) { return quantized.multiply(m); }, last);
 
     double squares = 0, largest = 0;
     for (std::size_t i = 0; i < exact.values.size(); ++i) {
@@ -36,11 +38,12 @@ int compare() {
     }
     const double relative = largest / std::sqrt(squares / static_cast<double>(exact.values.size()));
 
-    // 64 normal weights span about 4.7 deviations, so a step of 4 bits is 4.7 / 15 = 0.31 of them and rounding to it leaves an error
-    // of 0.31 / sqrt(12) = 9 % of the root mean square, which the layers after it neither shrink nor grow much; that of 8-bit
-    // activations is a twentieth of it. Five deviations of that are a bound for the largest of 640 outputs.
+    // 64 normal weights span about 4.7 deviations, so a step of 4 bits is 4.7 / 15 = 0.31 of them and rounding to it leaves an
+    // error of 0.31 / sqrt(12) = 9 % of the root mean square, which the layers after it neither shrink nor grow much; that of
+    // 8-bit activations is a twentieth of it. Five deviations of that are a bound for the largest of 640 outputs.
     constexpr double bound = 0.45;
-    std::printf("kernels: %s; weights: %zu bytes instead of %zu\n", quantized.isa(), quantized.bytes(), sizeof(float) * middle.values.size());
+    std::printf("kernels: %s; weights: %zu bytes instead of %zu\n", quantized.isa(), quantized.bytes(),
+                sizeof(float) * middle.values.size());
     std::printf("largest difference: %.3f of the outputs' root mean square (bound %.2f)\n", relative, bound);
     return relative <= bound ? 0 : 1;
 }
