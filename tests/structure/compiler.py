@@ -8,12 +8,14 @@ import subprocess
 WARNINGS = "-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror".split()
 
 
-def arguments(description):
+def arguments(description, *flags):
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--compiler", required=True)
     parser.add_argument("--std", default="c++17")
     parser.add_argument("--root", type=pathlib.Path, required=True, help="the repository")
     parser.add_argument("--xsimd", required=True, help="the directory that holds xsimd/xsimd.hpp")
+    for name, text in flags:
+        parser.add_argument(name, action="store_true", help=text)
     return parser.parse_args()
 
 
