@@ -6,12 +6,9 @@
 
 #include "agilequant/core/matrix_view.hpp"
 #include "agilequant/core/status.hpp"
+#include "agilequant/elementwise/rope.hpp"
 
 namespace aq {
-
-/// Which two channels of a head rotate together: c and c + head_dim/2 (Hugging Face), or 2c and 2c + 1 (the original
-/// LLaMA and llama2.c).
-enum class rope_pairing { halves, interleaved };
 
 struct model_config {
     std::size_t vocabulary = 0, dim = 0, hidden = 0, layers = 0, heads = 0, kv_heads = 0, max_length = 0;
