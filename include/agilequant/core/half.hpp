@@ -23,7 +23,8 @@ namespace aq {
         for (exponent = 1; (fraction & 0x400U) == 0; --exponent) fraction <<= 1;
         fraction &= 0x3FFU;
     }
-    return float_of(sign | (exponent + (127 - 15)) << 23 | fraction << 13);  // exponent may have wrapped below 0: the sum is right
+    return float_of(sign | (exponent + (127 - 15)) << 23 |
+                    fraction << 13);  // exponent may have wrapped below 0: the sum is right
 }
 
 /// The nearest half, ties to even; from 65520 on infinity, up to 2^-25 zero. A NaN becomes quiet and keeps its sign and the
@@ -48,7 +49,9 @@ namespace aq {
 }
 
 /// The float that a bfloat16 stands for: its upper half. Exact, NaN included.
-[[nodiscard]] inline float bfloat16_to_float(std::uint16_t value) noexcept { return float_of(static_cast<std::uint32_t>(value) << 16); }
+[[nodiscard]] inline float bfloat16_to_float(std::uint16_t value) noexcept {
+    return float_of(static_cast<std::uint32_t>(value) << 16);
+}
 
 /// The nearest bfloat16, ties to even; a NaN becomes quiet and keeps its sign and the upper bits of its payload.
 [[nodiscard]] inline std::uint16_t float_to_bfloat16(float x) noexcept {

@@ -1,0 +1,75 @@
+/// \file
+/// What every loader delivers: the numbers of a model, a source of its weights, its tokenizer and its marks.
+#pragma once
+
+#include <agilequant/model/config.hpp>
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "models/mapped_file.hpp"
+#include "models/safetensors.hpp"
+#include "models/tokenizer.hpp"
+
+namespace aq::models {
+
+/// Sizes beyond these are no model but a broken file; below them, every product of two sizes fits 64 bits.
+constexpr std::uint64_t max_size = std::uint64_t{1} << 24, max_layers = 4096;
+
+/// Where each weight of a model lies in memory. Borrows the bytes; one call to add() per weight, layers in order.
+class weight_table {
+public:
+    explicit weight_table(const model_config& config) : config_(config) {}
+
+    /// `data` has as many elements as shape_of() says, of a dtype that reads as float.
+    void add(weight_id id, dtype type, std::string_view data) { weights_[static_cast<std::size_t>(id)].push_back({type, data}); }
+    /// From now on the head is the embedding.
+    void tie_head() noexcept { tied_ = true; }
+    [[nodiscard]] bool tied() const noexcept { return tied_; }
+    /// Bytes that all weights take as they are stored; a tied head counts once.
+    [[nodiscard]] std::uint64_t stored_bytes() const noexcept;
+
+    /// weight_source::read: bad_shape where `out` has another shape, source_failed where there is no such weight.
+    [[nodiscard]] status read(weight_id id, std::size_t layer, matrix_view<float> out) const noexcept;
+    /// A source that reads this table, for as long as it stays where it is.
+    [[nodiscard]] weight_source source() noexcept;
+
+private:
+    struct weight {
+        dtype type;
+        std::string_view data;
+    };
+    model_config config_;
+    std::array<std::vector<weight>, 12> weights_;
+    bool tied_ = false;
+};
+
+/// A model, ready to build. Move-only; `source` stays good when it moves, and as long as it lives. Where it was read from
+/// memory, that memory must live as long.
+struct loaded_model {
+    std::string name;
+    model_config config;
+    weight_source source;
+    std::unique_ptr<models::tokenizer> tokenizer;
+    std::optional<int> bos;                 ///< what a text starts with, if anything
+    std::vector<int> eos;                   ///< the tokens that end a text, if any
+    std::unique_ptr<weight_table> weights;  ///< what `source` reads
+    std::vector<mapped_file> files;         ///< what `weights` points into, unless it was read from memory
+
+    /// bos, if there is one, and the tokens of the text.
+    [[nodiscard]] std::vector<int> encode(std::string_view text) const;
+    [[nodiscard]] bool ends_at(int token) const noexcept;
+};
+
+/// What a format calls the fields that check_heads() speaks of.
+struct head_field_names {
+    const char *dim, *heads, *kv_heads;
+};
+
+/// Throws load_error unless the heads divide the dimension, the key-value heads the heads, and a head has an even size.
+void check_heads(const model_config& config, std::string_view file, const head_field_names& names);
+
+}  // namespace aq::models
