@@ -23,8 +23,8 @@ namespace aq {
         for (exponent = 1; (fraction & 0x400U) == 0; --exponent) fraction <<= 1;
         fraction &= 0x3FFU;
     }
-    return float_of(sign | (exponent + (127 - 15)) << 23 |
-                    fraction << 13);  // exponent may have wrapped below 0: the sum is right
+    // The exponent may have wrapped below 0; the sum is right all the same.
+    return float_of(sign | (exponent + (127 - 15)) << 23 | fraction << 13);
 }
 
 /// The nearest half, ties to even; from 65520 on infinity, up to 2^-25 zero. A NaN becomes quiet and keeps its sign and the
