@@ -11,7 +11,7 @@ enum class [[nodiscard]] status {
     bad_stride,          ///< a stride is smaller than the row that it has to hold
     bad_argument,        ///< a number is outside the limits given in the function's comment
     null_pointer,        ///< a buffer of non-zero size is null
-    depth_over_limit,    ///< k is beyond what the 32-bit sums can hold: see core/bounds.hpp
+    depth_over_limit,    ///< k is beyond what the 32-bit sums can hold: see core/bits.hpp
     unsupported_format,  ///< no kernel for these widths
     wrong_tile,          ///< packed for another tile than the kernels read: repack
     wrong_layout,        ///< activations were quantized for another k_layout than the weights'

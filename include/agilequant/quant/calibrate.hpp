@@ -53,12 +53,13 @@ enum class range_search {
     return fit(search == range_search::mean_square ? least_error_range(x, count, codes, is_asymmetric) : range_of(x, count), codes, is_asymmetric);
 }
 
-/// The range that leaves out the (100 - percent) % largest magnitudes on each side it has: low is the value with that share of
-/// all values below it, high likewise; both sides include zero. `scratch` [count] is overwritten. 0 < percent <= 100.
+/// The range without the outermost values: of the sorted x [count], high is the one at rank ceil(percent / 100 * (count - 1)),
+/// low the one at the mirrored rank, count - 1 minus that; zero is included. 50 <= percent <= 100, and 100 is the extremes.
+/// `scratch` [count] is overwritten.
 [[nodiscard]] inline value_range percentile_range(const float* x, std::size_t count, double percent, float* scratch) noexcept {
     if (count == 0) return {};
     for (std::size_t i = 0; i < count; ++i) scratch[i] = made_finite(x[i]);
-    const double share = std::min(std::max(percent, 0.0), 100.0) / 100.0;
+    const double share = std::min(100.0, std::max(50.0, percent)) / 100.0;  // in this order NaN becomes 50
     const std::size_t high = static_cast<std::size_t>(std::ceil(share * static_cast<double>(count - 1)));
     const std::size_t low = count - 1 - high;
     std::nth_element(scratch, scratch + high, scratch + count);
