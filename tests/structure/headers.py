@@ -14,7 +14,7 @@ def main():
     argv = compiler.command(args, "-fsyntax-only", "-fno-exceptions", "-fno-rtti", *compiler.WARNINGS)
     units = [names] if args.together else [[name, name] for name in names]
     results = compiler.in_parallel(lambda unit: compiler.run(argv, "".join(f'#include "{name}"\n' for name in unit)), units)
-    failures = [f"{', '.join(unit)} do not compile together:\n{text}" for unit, (good, text) in zip(units, results) if not good]
+    failures = [f"{unit[0] if unit[0] == unit[-1] else 'all headers'}:\n{text}" for unit, (good, text) in zip(units, results) if not good]
     print("\n".join(failures) or f"{len(names)} headers compile as {args.std}")
     return bool(failures)
 
