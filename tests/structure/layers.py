@@ -20,6 +20,9 @@ IN_REGION = re.compile(r"kernels/body/|simd/ops_(?!scalar)")
 # The compiler's intrinsics have to be declared before a region is opened, so by the header that opens it.
 OPENS_REGIONS = "dispatch/foreach.hpp"
 
+# Slow oracles: no consumer needs them.
+FOR_TESTS = {"kernels/reference.hpp"}
+
 INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]')
 INTRINSIC_HEADERS = re.compile(r"\w*intrin\.h|arm_\w+\.h")
 INTRINSICS = re.compile(r"\b_mm\d*_\w+|\b__m(128|256|512)\w*|\b__builtin_(ia32|neon|aarch64)_\w+|\b_tile_\w+"
@@ -59,9 +62,22 @@ def check(root):
             condition = CONDITION.match(code)
             if condition and name != "core/config.hpp" and TARGET_MACRO.search(condition.group(2)):
                 say(number, f"{TARGET_MACRO.search(condition.group(2)).group()} is read outside core/config.hpp")
+    findings += [f"{name}:1: agilequant.hpp does not bring it in" for name in unreached(root) if name not in FOR_TESTS]
     if len(with_xsimd) > 1:
         findings.append(f"{with_xsimd[1]}:1: a second header that includes xsimd, after {with_xsimd[0]}")
     return findings, remarks
+
+
+def unreached(root):
+    """The headers that agilequant.hpp does not bring in, directly or through others."""
+    seen, waiting = set(), ["agilequant.hpp"]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen and (root / name).exists():
+            seen.add(name)
+            found = (INCLUDE.match(line) for line in (root / name).read_text().splitlines())
+            waiting += [match.group(1)[len("agilequant/"):] for match in found if match and match.group(1).startswith("agilequant/")]
+    return sorted(path.relative_to(root).as_posix() for path in root.rglob("*.hpp") if path.relative_to(root).as_posix() not in seen)
 
 
 def check_include(name, folder, included, with_xsimd, say):
@@ -90,13 +106,15 @@ def check_include(name, folder, included, with_xsimd, say):
 def self_test():
     """Each breach stands alone in a tree and must be found; the tree without it must be clean."""
     head = "/// \\file\n#pragma once\n"
-    clean = {"core/a.hpp": head, "quant/a.hpp": head + '#include "agilequant/core/a.hpp"\n', "simd/ops_a.hpp": head + "__m128i x;\n",
+    parts = ["core/a", "quant/a", "simd/ops_a", "kernels/body/a", "dispatch/foreach", "elementwise/a"]
+    clean = {"agilequant.hpp": head + "".join(f'#include "agilequant/{part}.hpp"\n' for part in parts), "core/a.hpp": head, "quant/a.hpp": head + '#include "agilequant/core/a.hpp"\n', "simd/ops_a.hpp": head + "__m128i x;\n",
              "kernels/body/a.hpp": "// A body.\n", "dispatch/foreach.hpp": head + "#include <immintrin.h>\n",
              "elementwise/a.hpp": head + "#include <xsimd/xsimd.hpp>\n"}
     breaches = [
         ("core/b.hpp", head + '#include "agilequant/quant/a.hpp"\n', "comes after it"),
         ("isa/b.hpp", head + '#include "agilequant/simd/ops_a.hpp"\n', "comes after it"),
         ("kernels/b.hpp", head + '#include "agilequant/model/a.hpp"\n', "comes after it"),
+        ("core/b.hpp", head, "does not bring it in"),
         ("new/b.hpp", head, "no place in the order"),
         ("core/b.hpp", "#pragma once\n", "does not open"),
         ("core/b.hpp", "/// \\file\n", "lacks #pragma once"),
