@@ -34,6 +34,12 @@
 #define AQ_LINUX 0
 #endif
 
+#if defined(_OPENMP)
+#define AQ_OPENMP 1
+#else
+#define AQ_OPENMP 0
+#endif
+
 // AQ_STATIC_ISA, defined by the user: only the instruction set of the build's flags is compiled (and scalar, the definition).
 // AQ_BUILD_<ISA>: the compiler may use the instruction set anywhere, so its bodies need no target region.
 #if defined(__AVX2__)

@@ -30,8 +30,9 @@ inline constexpr isa_entry isa_entries[] = {
     return best;
 }
 
-/// The kernels of a name. unknown_isa: no such name anywhere; absent_isa: this build or this CPU lacks it.
+/// The kernels of a name. unknown_isa: no such name anywhere, or null; absent_isa: this build or this CPU lacks it.
 [[nodiscard]] inline status find_kernels(const char* name, const isa::cpu& cpu, const kernel_table*& out) noexcept {
+    if (name == nullptr) return status::unknown_isa;
     for (const isa_entry& e : isa_entries) {
         if (std::strcmp(e.kernels->isa, name) == 0 && e.runs_on(cpu)) {
             out = e.kernels;

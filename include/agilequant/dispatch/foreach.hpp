@@ -17,6 +17,7 @@
 #include "agilequant/core/exact_float.hpp"
 #include "agilequant/isa/list.hpp"
 #include "agilequant/kernels/jobs.hpp"
+#include "agilequant/quant/log2.hpp"
 #include "agilequant/quant/uniform.hpp"
 #include "agilequant/simd/ops_scalar.hpp"
 #if AQ_X86
@@ -24,9 +25,13 @@
 #endif
 
 #define AQ_ISA scalar
+#include "agilequant/kernels/body/store.hpp"
 #include "agilequant/kernels/body/scheme.hpp"
 #include "agilequant/kernels/body/gemm.hpp"
+#include "agilequant/kernels/body/gemm_float.hpp"
 #include "agilequant/kernels/body/quantize.hpp"
+#include "agilequant/kernels/body/attention_scores.hpp"
+#include "agilequant/kernels/body/attention.hpp"
 #include "agilequant/kernels/body/table.hpp"
 #undef AQ_ISA
 
@@ -39,9 +44,13 @@
 #endif
 #include "agilequant/simd/ops_avx2.hpp"
 #define AQ_ISA avx2
+#include "agilequant/kernels/body/store.hpp"
 #include "agilequant/kernels/body/scheme.hpp"
 #include "agilequant/kernels/body/gemm.hpp"
+#include "agilequant/kernels/body/gemm_float.hpp"
 #include "agilequant/kernels/body/quantize.hpp"
+#include "agilequant/kernels/body/attention_scores.hpp"
+#include "agilequant/kernels/body/attention.hpp"
 #include "agilequant/kernels/body/table.hpp"
 #undef AQ_ISA
 #if !AQ_BUILD_AVX2 && AQ_CLANG

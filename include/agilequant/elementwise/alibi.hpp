@@ -20,15 +20,16 @@ inline void alibi_slopes(std::size_t heads, float* slopes) noexcept {
     }
 }
 
-/// scores[i] += slope * (positions[i] - origin), in place. scores, positions: [count]. Positions are given one by one since tokens
-/// may have been dropped; as floats they are exact below 2^24. BLOOM's origin is 0; softmax does not see the difference,
-/// but the position of the query keeps the sums small.
+/// scores[i] += slope * (positions[i] - origin), in place. scores, positions: [count]. Positions are given one by one
+/// since tokens may have been dropped; as floats they are exact below 2^24. BLOOM's origin is 0; softmax does not
+/// see the difference, but the position of the query keeps the sums small.
 template <class Lane = lanes::native>
 void add_alibi(float slope, float origin, const float* positions, std::size_t count, float* scores) noexcept {
-    lanes::map<Lane>(count, scores, [=](auto score, auto position) {
+    const auto f = [=](auto score, auto position) {
         using L = decltype(score);
         return score + lanes::rounded(L(slope) * (position - L(origin)));
-    }, scores, positions);
+    };
+    lanes::map<Lane>(count, scores, f, scores, positions);
 }
 
 }  // namespace aq

@@ -79,7 +79,8 @@ template <class Arch>
 }
 
 template <class Arch>
-[[nodiscard]] AQ_INLINE xsimd::batch<float, Arch> add_to_exponent(xsimd::batch<float, Arch> x, xsimd::batch<float, Arch> exponent) noexcept {
+[[nodiscard]] AQ_INLINE xsimd::batch<float, Arch> add_to_exponent(xsimd::batch<float, Arch> x,
+                                                                  xsimd::batch<float, Arch> exponent) noexcept {
     // The compiler's own vectors: in xsimd the cast changed between 8 and 9, and gcc 12 warns of its shift on AVX-512.
     typedef std::uint32_t words __attribute__((vector_size(sizeof x.data)));
     words x_bits, exponent_bits;

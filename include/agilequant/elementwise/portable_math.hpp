@@ -47,7 +47,8 @@ struct cosine_sine {
 /// For 0 <= angle < 2^20; beyond, the error grows slowly.
 [[nodiscard]] inline cosine_sine cosine_and_sine(double angle) noexcept {
     const double quarters = std::floor(rounded(angle * 0.63661977236758134) + 0.5);
-    const double r = angle - rounded(quarters * 1.5707963267341256) - rounded(quarters * 6.077100506506192e-11);  // pi / 2 in two parts
+    // pi / 2 in two parts
+    const double r = angle - rounded(quarters * 1.5707963267341256) - rounded(quarters * 6.077100506506192e-11);
     const double r2 = rounded(r * r), c = alternating_series(r2, 1), s = rounded(r * alternating_series(r2, 2));
     switch (static_cast<long long>(quarters) & 3) {
         case 0: return {c, s};

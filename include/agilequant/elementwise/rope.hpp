@@ -15,9 +15,9 @@ namespace aq {
 /// LLaMA and llama2.c).
 enum class rope_pairing { halves, interleaved };
 
-/// Fills table [max_length, head_dim]: row p holds cos(p f_c) for every pair c, then sin(p f_c), with f_c = theta^(-2c / head_dim).
-/// Angles in double, rounded once to float, the same bits everywhere; inference code that keeps f_c in float differs from it at
-/// large p. bad_shape: head_dim is odd; bad_argument: theta is not positive.
+/// Fills table [max_length, head_dim]: row p holds cos(p f_c) for every pair c, then sin(p f_c), with
+/// f_c = theta^(-2c / head_dim). Angles are double, rounded once to float, with the same bits everywhere; programs that keep
+/// f_c in float differ from it at large p. bad_shape: head_dim is odd; bad_argument: theta is not positive.
 [[nodiscard]] inline status make_rope_table(float theta, matrix_view<float> table) noexcept {
     if (table.cols % 2 != 0) return status::bad_shape;
     if (!(theta > 0.0F)) return status::bad_argument;
@@ -43,11 +43,12 @@ AQ_INLINE void rotate(Lane& a, Lane& b, Lane cosine, Lane sine) noexcept {
 }
 }  // namespace lanes
 
-/// Rotates the heads of one token, at `position`, in place. table: [max_length, head_dim] of make_rope_table; x: [heads, head_dim].
-/// bad_shape: the head_dims differ or are odd; bad_argument: position >= max_length. Interleaved pairs are rotated one by
-/// one: a model whose rows of q and k are permuted to halves on loading is faster.
+/// Rotates the heads of one token, at `position`, in place. table: [max_length, head_dim] of make_rope_table; x: [heads,
+/// head_dim]. bad_shape: the head_dims differ or are odd; bad_argument: position >= max_length. Interleaved pairs are rotated
+/// one by one: a model whose rows of q and k are permuted to halves on loading is faster.
 template <class Lane = lanes::native>
-[[nodiscard]] status rope(matrix_view<const float> table, std::size_t position, rope_pairing pairing, matrix_view<float> x) noexcept {
+[[nodiscard]] status rope(matrix_view<const float> table, std::size_t position, rope_pairing pairing,
+                          matrix_view<float> x) noexcept {
     if (table.cols != x.cols || x.cols % 2 != 0) return status::bad_shape;
     if (x.empty()) return status::ok;
     if (position >= table.rows) return status::bad_argument;

@@ -29,10 +29,11 @@ struct x86_registers {
     std::uint64_t xcr0 = 0;  ///< the register states that the operating system saves; 0 without OSXSAVE
 };
 
-/// A feature counts only where the operating system saves its registers.
+/// A feature counts only where the operating system saves its registers, and where nothing that it builds on is masked.
 [[nodiscard]] constexpr cpu cpu_of(const x86_registers& r) noexcept {
-    const bool saves_ymm = (r.xcr0 & 6U) == 6U;
-    return cpu{}.with(feature::avx2, saves_ymm && (r.leaf7_ebx >> 5 & 1U) != 0);
+    constexpr std::uint32_t osxsave_and_avx = 3U << 27;
+    const bool has_ymm = (r.leaf1_ecx & osxsave_and_avx) == osxsave_and_avx && (r.xcr0 & 6U) == 6U;
+    return cpu{}.with(feature::avx2, has_ymm && (r.leaf7_ebx >> 5 & 1U) != 0);
 }
 
 #if AQ_X86

@@ -42,7 +42,7 @@ struct mul_silu_gate {
     void operator()(const output_block& b) const noexcept {
         for (std::size_t r = 0; r < b.rows; ++r) {
             float* const values = b.values + r * b.stride;
-            silu_gate(gate.row(b.row + r) + b.col, values, values, b.cols);
+            silu_gate(gate.row(b.row + r) + b.col, values, b.cols, values);
         }
     }
 };

@@ -20,9 +20,10 @@ namespace aq {
     if (a.layout_id != w.layout.id || a.stride != w.layout.packed) return status::wrong_layout;
     if (job.y.rows != a.m || job.y.cols != w.n) return status::bad_shape;
     if (static_cast<std::int64_t>(w.layout.depth) > max_k(w.bits, a.bits)) return status::depth_over_limit;
-    const bool missing = w.codes == nullptr || w.scales == nullptr || w.offsets == nullptr || a.codes == nullptr ||
-                         a.scales == nullptr || a.zeros == nullptr || a.sums == nullptr;
-    return missing && !job.y.empty() && w.layout.k != 0 ? status::null_pointer : status::ok;
+    const bool lacks_codes = w.codes == nullptr || w.scales == nullptr || w.layout.runs == nullptr || a.codes == nullptr || a.sums == nullptr;
+    const bool lacks_rows = w.offsets == nullptr || a.scales == nullptr || a.zeros == nullptr;
+    const bool is_missing = lacks_rows || (lacks_codes && w.layout.k != 0);
+    return is_missing && !job.y.empty() ? status::null_pointer : status::ok;
 }
 
 /// Rows `rows` and panels `panels` (of 16 columns) of y = epilogue(a w^T). a: [m,k] from quantize_rows; w: [n,k] packed with the

@@ -6,7 +6,9 @@
 #include <cstdint>
 
 #include "agilequant/core/matrix_view.hpp"
+#include "agilequant/kernels/kv_view.hpp"
 #include "agilequant/pack/packed_matrix.hpp"
+#include "agilequant/quant/log2.hpp"
 
 namespace aq {
 
@@ -66,15 +68,58 @@ struct gemm_job {
     epilogue_ref epilogue;
 };
 
+/// Attention of one layer: see kernels/attention.hpp.
+struct attention_job {
+    matrix_view<const float> q;            ///< [rows, heads * head_dim], positions applied
+    kv_view cache;                         ///< of past + rows tokens; row i of q sees keys 0 .. past + i
+    matrix_view<float> out;                ///< [rows, heads * head_dim]
+    std::size_t heads = 0;                 ///< a multiple of cache.kv_heads: head h reads head h / (heads / kv_heads)
+    probability_coding coding = probability_coding::softmax;
+    float scale = 0.0F;                    ///< of the scores; 0: 1 / sqrt(head_dim)
+    const float* slopes = nullptr;         ///< [heads] ALiBi; null: none
+    float* importance = nullptr;           ///< [heads, rows] probability, as coded, that a row gives to token 0; null: not wanted
+};
+
+/// A value row on its way into an integer sum: value(key) << shift.
+struct attention_term {
+    std::uint32_t key;
+    std::int32_t shift;
+};
+
+/// What one call of attention works in: memory, not meaning. `keys` is cache.length rounded up to kv_step.
+struct attention_scratch {
+    float* q = nullptr;                    ///< [padded_dim] one head of one row
+    std::int8_t* q_codes = nullptr;        ///< [padded_dim]
+    float* scores = nullptr;               ///< [keys] base-2 logarithms of the probabilities, but for a constant
+    float* weights = nullptr;              ///< [keys] what values are multiplied with
+    std::int32_t* codes = nullptr;         ///< [keys]
+    attention_term* terms = nullptr;       ///< [keys]
+    float* log_scales = nullptr;           ///< [planes, keys] log2 of the values' scales
+    float* inverse_scales = nullptr;       ///< [planes, keys]
+    float* largest_scales = nullptr;       ///< [planes, keys] of the tokens up to this one
+    std::int64_t* sums = nullptr;          ///< [2, plane_channels]
+    float* result = nullptr;               ///< [plane_channels]
+};
+
+struct gemm_float_job {
+    matrix_view<const float> x;            ///< [m,k]
+    matrix_view<float> y;                  ///< [m,n]
+    epilogue_ref epilogue;
+};
+
 /// The kernels of one instruction set. All of them compute what scalar's compute, bit for bit.
 struct kernel_table {
     using gemm_function = void (*)(const gemm_job&, index_range rows, index_range panels);
+    using gemm_float_function = void (*)(const gemm_float_job&, index_range rows, const float* panel, std::size_t col);
     using quantize_function = void (*)(const quantize_job&, index_range rows);
+    using attention_function = void (*)(const attention_job&, const attention_scratch&, index_range heads);
 
     const char* isa = nullptr;
     tile_shape tile;
     gemm_function gemm[3][2] = {};         ///< [2, 4, 8 stored weight bits][4, 8 activation bits]
+    gemm_float_function gemm_float = nullptr;
     quantize_function quantize = nullptr;
+    attention_function attention = nullptr;
 
     [[nodiscard]] gemm_function gemm_for(int weight_bits, int activation_bits) const noexcept {
         const int stored = storage_bits(weight_bits);

@@ -40,6 +40,14 @@ private:
 
 }  // namespace detail
 
+/// Whether a format's width is one there is, and its calibrated scale and zero point are such as fitting a range gives.
+[[nodiscard]] inline bool is_valid(const activation_format& f) noexcept {
+    if (f.bits < 2 || f.bits > 8) return false;
+    const code_range codes = activation_codes(f.bits, f.is_asymmetric);
+    const bool good_scale = f.fixed.scale >= smallest_scale && f.fixed.scale <= largest_value;  // not for NaN
+    return !f.is_static || (good_scale && f.fixed.zero >= codes.low && f.fixed.zero <= codes.high);
+}
+
 /// Bytes that quantized activations [m,k] of this layout need; give them a buffer aligned to 64 bytes.
 [[nodiscard]] inline std::size_t activation_bytes(std::size_t m, const k_layout_view& layout) noexcept {
     detail::carver counted(nullptr);
@@ -53,10 +61,10 @@ private:
 }
 
 /// Prepares the result of quantizing m rows in `storage` (aligned to 64 bytes, activation_bytes(m, layout) of it).
-/// scratch_too_small, bad_argument: bits outside 2..8.
+/// scratch_too_small, null_pointer, bad_argument: not is_valid(format).
 [[nodiscard]] inline status place_activations(std::size_t m, const k_layout_view& layout, const activation_format& format,
                                               void* storage, std::size_t storage_bytes, activations_view& out) noexcept {
-    if (format.bits < 2 || format.bits > 8) return status::bad_argument;
+    if (!is_valid(format)) return status::bad_argument;
     const std::size_t needed = activation_bytes(m, layout);
     if (storage_bytes < needed) return status::scratch_too_small;
     if (storage == nullptr && needed != 0) return status::null_pointer;
@@ -68,15 +76,20 @@ private:
 /// Quantizes rows `rows` of x [m,k] into `out`, made by place_activations for the same layout and format. Exact: equals
 /// quant/uniform.hpp on x / 2^exponent. `scratch` as quantize_scratch_bytes says; x and out do not overlap. Calls for disjoint
 /// rows may run at the same time, each with a scratch of its own.
-/// bad_shape, bad_stride, null_pointer, wrong_layout, scratch_too_small.
+/// bad_shape, bad_stride, null_pointer, wrong_layout, scratch_too_small, bad_argument: not is_valid(format), or out is for other bits.
 [[nodiscard]] inline status quantize_rows(const kernel_table& kernels, matrix_view<const float> x, const k_layout_view& layout,
                                           const activation_format& format, index_range rows, void* scratch,
                                           std::size_t scratch_bytes, const activations_view& out) noexcept {
     AQ_TRY(check(x));
     if (x.cols != layout.k || x.rows != out.m || rows.end > x.rows || rows.begin > rows.end) return status::bad_shape;
-    if (out.layout_id != layout.id) return status::wrong_layout;
-    if (scratch_bytes < quantize_scratch_bytes(layout)) return status::scratch_too_small;
-    if (x.cols == 0) return status::ok;
+    if (out.layout_id != layout.id || out.stride != layout.packed) return status::wrong_layout;
+    if (!is_valid(format) || format.bits != out.bits) return status::bad_argument;
+    const std::size_t needed = quantize_scratch_bytes(layout);
+    if (scratch_bytes < needed) return status::scratch_too_small;
+    const bool lacks_rows = out.scales == nullptr || out.zeros == nullptr;
+    const bool lacks_codes = out.codes == nullptr || out.sums == nullptr || layout.runs == nullptr || (scratch == nullptr && needed != 0);
+    if (out.m != 0 && (lacks_rows || (lacks_codes && layout.k != 0))) return status::null_pointer;
+    if (x.cols == 0) x.stride = 0;  // rows without channels still get scale and zero point; no address is made from x, which may be null
     kernels.quantize({x, layout, format, out, static_cast<float*>(scratch)}, rows);
     return status::ok;
 }

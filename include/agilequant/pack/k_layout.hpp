@@ -61,24 +61,28 @@ struct k_layout_view {
 class k_layout {
 public:
     /// Lays out k channels in groups of `group` (0: one group). `exponents` is TRIP's [k] or null.
-    /// bad_argument: k or group beyond 2^31, or an exponent beyond max_exponent.
+    /// bad_argument: k or group beyond 2^31, more than 2^32 positions, or an exponent beyond max_exponent. Empty after a failure.
     [[nodiscard]] status make(std::size_t k, std::size_t group = 0, const std::uint8_t* exponents = nullptr) noexcept {
+        *this = k_layout();
         if (k > 0x7FFFFFFFU || group > 0x7FFFFFFFU) return status::bad_argument;
+        // at most one run for each group and one for each change of exponent
+        const std::size_t most_runs = group_count(k, group) + static_cast<std::size_t>(max_exponent);
+        if (k + most_runs * k_step > 0xFFFFFFFFU) return status::bad_argument;
+        aligned_buffer<std::uint32_t> sorted;
+        AQ_TRY(sort(k, exponents, sorted));
+        const auto exponent = [&](std::size_t i) { return exponents == nullptr ? std::uint8_t{0} : exponents[sorted[i]]; };
+        AQ_TRY(runs_.reset(most_runs));
+        AQ_TRY(order_.reset(k + most_runs * k_step));
         k_ = k;
         group_ = group == 0 || group > k ? k : group;
-        aligned_buffer<std::uint32_t> sorted;
-        AQ_TRY(sort(exponents, sorted));
-        const auto exponent = [&](std::size_t i) { return exponents == nullptr ? std::uint8_t{0} : exponents[sorted[i]]; };
-        // at most one run for each group and one for each change of exponent
-        AQ_TRY(runs_.reset(group_count(k, group_) + static_cast<std::size_t>(max_exponent)));
-        AQ_TRY(order_.reset(k + runs_.size() * k_step));
-        run_count_ = packed_ = depth_ = 0;
+        bool is_plain = true;
         for (std::size_t first = 0; first < k; first += group_) {
             const std::size_t last = std::min(first + group_, k);
             std::uint64_t depth = 0;
             for (std::size_t i = first; i < last;) {
                 k_run& run = runs_[run_count_++];
                 run.exponent = exponent(i);
+                is_plain = is_plain && run.exponent == 0;
                 run.begin = static_cast<std::uint32_t>(packed_);
                 for (; i < last && exponent(i) == run.exponent; ++i) order_[packed_++] = sorted[i];
                 depth += (packed_ - run.begin) << run.exponent;
@@ -89,7 +93,7 @@ public:
             }
             depth_ = std::max(depth_, depth);
         }
-        identity_ = exponents == nullptr && packed_ == k;
+        identity_ = is_plain && packed_ == k;
         id_ = fingerprint();
         return status::ok;
     }
@@ -110,15 +114,15 @@ public:
 
 private:
     /// Channels by falling exponent, in their own order where exponents are equal: a counting sort.
-    [[nodiscard]] status sort(const std::uint8_t* exponents, aligned_buffer<std::uint32_t>& sorted) const noexcept {
-        AQ_TRY(sorted.reset(k_));
+    [[nodiscard]] static status sort(std::size_t k, const std::uint8_t* exponents, aligned_buffer<std::uint32_t>& sorted) noexcept {
+        AQ_TRY(sorted.reset(k));
         std::size_t next = 0;
         for (int e = max_exponent; e >= 0; --e) {
-            for (std::size_t c = 0; c < k_; ++c) {
+            for (std::size_t c = 0; c < k; ++c) {
                 if ((exponents == nullptr ? 0 : exponents[c]) == e) sorted[next++] = static_cast<std::uint32_t>(c);
             }
         }
-        return next == k_ ? status::ok : status::bad_argument;
+        return next == k ? status::ok : status::bad_argument;
     }
 
     /// FNV-1a over everything that the meaning of a position depends on.

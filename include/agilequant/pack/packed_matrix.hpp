@@ -52,10 +52,10 @@ public:
     /// Lays out k channels and packs `w` [n,k], whose columns are in the layout's order. See pack() below for a whole matrix.
     /// bad_shape: the layout is for another depth or group; depth_over_limit: 32-bit sums of 8-bit activations could overflow.
     [[nodiscard]] status assign(const coded_matrix& w, k_layout&& layout) noexcept {
-        layout_ = std::move(layout);
-        const k_layout_view l = layout_.view();
-        if (l.k != w.k || l.groups != w.groups) return status::bad_shape;
+        const k_layout_view l = layout.view();
+        if (l.k != w.k || l.group != (w.format.group == 0 || w.format.group > w.k ? w.k : w.format.group)) return status::bad_shape;
         if (static_cast<std::int64_t>(l.depth) > max_k(w.format.bits, 8)) return status::depth_over_limit;
+        layout_ = std::move(layout);
         n_ = w.n;
         bits_ = w.format.bits;
         const std::size_t panels = Tile::panels(n_), rows = panels * Tile::nr;

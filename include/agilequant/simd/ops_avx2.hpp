@@ -4,10 +4,14 @@
 /// | instruction | use | latency, per cycle on Zen 4 | on Golden Cove |
 /// |---|---|---|---|
 /// | vpmaddubsw | multiply_pairs: u8 by s8, two products a 16-bit lane, saturating (never reached: core/bits.hpp) | 3, 2 | 5, 2 |
-/// | vpmaddwd | widen; dot4 of 8-bit weights | 3, 2 | 5, 2 |
+/// | vpmaddwd | widen; dot4 of 8-bit weights; add_dot | 3, 2 | 5, 2 |
 /// | vpaddw, vpaddd | sums | 1, 4 | 1, 3 |
 /// | vpand, vpsrlw | planes | 1, 4 and 1, 2 | 1, 3 and 1, 2 |
 /// | vpbroadcastd m32 | broadcast_quad | load, 2 | load, 3 |
+/// | vpmovsxbd, vpmovsxbw m | load_i8_as_i32, add_dot | load + 1, 2 | load + 1, 2 |
+/// | vpslld xmm | shift_left | 1, 2 | 2, 1 |
+/// | vperm2f128, vshufps, vaddps | tree_across: 4 adds, 2, 1 and twice as many shuffles for 8 sums | 3, 1; 1, 2; 3, 2 | 3, 1; 1, 2; 3, 2 |
+/// | vphaddd | sum_across | 4, 1/2 | 3, 1/2 |
 /// (uops.info and the vendors' manuals)
 #pragma once
 
@@ -78,6 +82,60 @@ struct ops {
         const __m256i w_even = _mm256_and_si256(w, _mm256_set1_epi16(0xFF)), w_odd = _mm256_srli_epi16(w, 8);
         const __m256i a_even = _mm256_srai_epi16(_mm256_slli_epi16(a, 8), 8), a_odd = _mm256_srai_epi16(a, 8);
         return _mm256_add_epi32(_mm256_madd_epi16(w_even, a_even), _mm256_madd_epi16(w_odd, a_odd));
+    }
+
+    // What attention needs beside: see ops_scalar.hpp.
+    static AQ_INLINE i32 load_i8_as_i32(const std::int8_t* p) {
+        return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+    }
+    static AQ_INLINE void store_i32(std::int32_t* p, i32 v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+    static AQ_INLINE i32 first_lanes() { return _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7); }
+    static AQ_INLINE i32 low_nibble(i32 byte) { return _mm256_and_si256(byte, _mm256_set1_epi32(15)); }
+    static AQ_INLINE i32 high_nibble(i32 byte) { return _mm256_srli_epi32(byte, 4); }
+    static AQ_INLINE f32 load_bfloat16(const std::uint16_t* p) {
+        const __m256i upper = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+        return _mm256_castsi256_ps(_mm256_slli_epi32(upper, 16));
+    }
+    static AQ_INLINE f32 greater(f32 x, f32 y) { return _mm256_max_ps(x, y); }
+    static AQ_INLINE f32 lesser(f32 x, f32 y) { return _mm256_min_ps(x, y); }
+    static AQ_INLINE f32 select_at_least(f32 x, f32 limit, f32 yes, f32 no) {
+        return _mm256_blendv_ps(no, yes, _mm256_cmp_ps(x, limit, _CMP_GE_OQ));
+    }
+    static AQ_INLINE i32 to_i32(f32 integer) { return _mm256_cvttps_epi32(integer); }
+    static AQ_INLINE f32 times_power_of_two(f32 x, i32 e) {
+        return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), _mm256_slli_epi32(e, 23)));
+    }
+
+    /// Lanes 0..3 of the results are on their way in the lower halves, 4..7 in the upper ones.
+    static AQ_INLINE f32 tree_across(const f32 (&v)[lanes]) {
+        f32 by_4[4], by_2[2];
+        AQ_UNROLL for (int i = 0; i < 4; ++i) {
+            by_4[i] = _mm256_add_ps(_mm256_permute2f128_ps(v[i], v[i + 4], 0x20), _mm256_permute2f128_ps(v[i], v[i + 4], 0x31));
+        }
+        AQ_UNROLL for (int i = 0; i < 2; ++i) {
+            const f32 a = by_4[2 * i], b = by_4[2 * i + 1];
+            by_2[i] = _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xEE));
+        }
+        return _mm256_add_ps(_mm256_shuffle_ps(by_2[0], by_2[1], 0x88), _mm256_shuffle_ps(by_2[0], by_2[1], 0xDD));
+    }
+    static AQ_INLINE i32 sum_across(const i32 (&v)[lanes]) {
+        const i32 low = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
+        const i32 high = _mm256_hadd_epi32(_mm256_hadd_epi32(v[4], v[5]), _mm256_hadd_epi32(v[6], v[7]));
+        return _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31));
+    }
+
+    template <int Bits>
+    static AQ_INLINE i32 add_dot(i32 sum, const std::uint8_t* c, const std::int8_t* a) {
+        const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(c));
+        if constexpr (Bits == 8) {
+            const __m256i a_i16x16 = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(a)));
+            return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_cvtepi8_epi16(bytes), a_i16x16));
+        } else {
+            const __m128i mask = _mm_set1_epi8(15);
+            const __m256i codes_u8x32 = _mm256_set_m128i(_mm_and_si128(_mm_srli_epi16(bytes, 4), mask), _mm_and_si128(bytes, mask));
+            const __m256i a_i8x32 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a));
+            return _mm256_add_epi32(sum, widen(_mm256_maddubs_epi16(codes_u8x32, a_i8x32)));
+        }
     }
 
     /// made_finite of quant/uniform.hpp; a comparison with NaN is false, which clears the lane.

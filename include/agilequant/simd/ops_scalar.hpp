@@ -6,6 +6,10 @@
 /// | dot4(w, a) | sum over j < 4 of w[4l+j] a[4l+j], u8 by s8 into i32, exact |
 /// | plane<B>(c, p) | bits B p .. B p + B of each byte |
 /// | range_of, encode, sum_of | quant/uniform.hpp over a row whose length is a multiple of k_step |
+/// | add_dot<B>(s, c, a) | s plus the lane's share of the products of 16 bytes of B-bit codes by s8, exact; which lane has which is open |
+/// | sum_across(v) | the sum of the lanes of v[l], exact |
+/// | tree_across(v) | the float sum of the lanes of v[l], halves first: lane i takes i + lanes/2, then i + lanes/4, ... |
+/// | greater(x, y), lesser(x, y) | x > y ? x : y and x < y ? x : y, so y where x is NaN |
 #pragma once
 
 #include <cstddef>
@@ -62,6 +66,31 @@ struct ops {
     static AQ_INLINE i32 dot4(codes w, quads a) {
         i32 sum = 0;
         for (int j = 0; j < 4; ++j) sum += w.at[j] * a.at[j];
+        return sum;
+    }
+
+    // What attention needs beside.
+    static AQ_INLINE i32 load_i8_as_i32(const std::int8_t* p) { return *p; }
+    static AQ_INLINE void store_i32(std::int32_t* p, i32 v) { *p = v; }
+    static AQ_INLINE i32 first_lanes() { return 0; }  ///< 0, 1, 2, ...
+    static AQ_INLINE i32 low_nibble(i32 byte) { return byte & 15; }
+    static AQ_INLINE i32 high_nibble(i32 byte) { return byte >> 4; }
+    static AQ_INLINE f32 load_bfloat16(const std::uint16_t* p) { return float_of(static_cast<std::uint32_t>(*p) << 16); }
+    static AQ_INLINE f32 greater(f32 x, f32 y) { return x > y ? x : y; }
+    static AQ_INLINE f32 lesser(f32 x, f32 y) { return x < y ? x : y; }
+    static AQ_INLINE f32 select_at_least(f32 x, f32 limit, f32 yes, f32 no) { return x >= limit ? yes : no; }
+    static AQ_INLINE i32 to_i32(f32 integer) { return static_cast<i32>(integer); }
+    /// x 2^e, where the result is normal or x = 1 and e = -127, which gives 0.
+    static AQ_INLINE f32 times_power_of_two(f32 x, i32 e) { return float_of(bits_of(x) + (static_cast<std::uint32_t>(e) << 23)); }
+    static AQ_INLINE f32 tree_across(const f32 (&v)[lanes]) { return v[0]; }
+    static AQ_INLINE i32 sum_across(const i32 (&v)[lanes]) { return v[0]; }
+    /// 8 bits: 16 signed codes; 4 bits: 32 unsigned codes, 0..15 in the low bits of the bytes and 16..31 in the high bits.
+    template <int Bits>
+    static AQ_INLINE i32 add_dot(i32 sum, const std::uint8_t* c, const std::int8_t* a) {
+        for (int i = 0; i < 16; ++i) {
+            if constexpr (Bits == 8) sum += static_cast<std::int8_t>(c[i]) * a[i];
+            else sum += (c[i] & 15) * a[i] + (c[i] >> 4) * a[16 + i];
+        }
         return sum;
     }
 

@@ -8,9 +8,6 @@
 namespace aq {
 namespace AQ_ISA {
 
-using gemm_tile = portable_tile;
-inline constexpr int vectors = gemm_tile::nr / ops::lanes;  // registers that hold one value of every column of a panel
-
 /// The integer sums of a block of rows by one panel.
 template <int Rows>
 struct block_sums {
@@ -128,11 +125,7 @@ void gemm_block(const gemm_job& job, std::size_t row, std::size_t panel) {
     float values[Rows][gemm_tile::nr];
     results.finish(job, panel, row, values);
     const std::size_t col = panel * gemm_tile::nr, left = w.n - col;
-    const output_block block{&values[0][0], gemm_tile::nr, row, Rows, col, left < gemm_tile::nr ? left : gemm_tile::nr};
-    if (job.epilogue.apply != nullptr) job.epilogue.apply(job.epilogue.stages, block);
-    for (int r = 0; r < Rows; ++r) {
-        for (std::size_t c = 0; c < block.cols; ++c) job.y.row(row + static_cast<std::size_t>(r))[col + c] = values[r][c];
-    }
+    store_block({&values[0][0], gemm_tile::nr, row, Rows, col, left < gemm_tile::nr ? left : gemm_tile::nr}, job.epilogue, job.y);
 }
 
 /// The kernel of the table: rows by panels, in blocks of ops::rows rows and single rows for what is left.

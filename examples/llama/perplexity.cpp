@@ -1,0 +1,53 @@
+#include <chrono>
+#include <cstdio>
+#include <memory>
+
+#include "llama/commands.hpp"
+#include "llama/embedded.hpp"
+#include "llama/evaluate.hpp"
+#include "llama/failure.hpp"
+#include "llama/terminal.hpp"
+
+namespace aq::example {
+
+namespace {
+
+struct perplexity_options {
+    settings common;
+    std::string text;
+    std::size_t length = 0, windows = 0;
+};
+
+void perplexity(const perplexity_options& o) {
+    const opened_model opened(o.common);
+    const models::loaded_model& loaded = *opened;
+    if (o.length > loaded.config.max_length) throw failure("--length " + std::to_string(o.length) + " is more than the model's " + std::to_string(loaded.config.max_length));
+    if (o.text.empty() && !o.common.model.empty()) throw failure("a text file is needed with --model");
+    const token_list text = o.text.empty() ? tokens_of(loaded, evaluation_text()) : tokens_of(loaded, read_file(o.text));
+    const auto windows = windows_of(loaded, text, o.length == 0 ? loaded.config.max_length : o.length, o.windows);
+    if (windows.empty()) throw failure(o.text + ": holds too few tokens to evaluate");
+    llama model;
+    build(loaded, o.common.wanted, o.common, model);
+    llama_session session;
+    require(session.reset(model, choose(o.common), threads_of(o.common)), "session");
+    const auto begin = std::chrono::steady_clock::now();
+    const evaluation e = evaluate(session, windows, o.common.wanted.name());
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    std::printf("%s, %s: perplexity %s over %zu tokens in %zu windows", loaded.name.c_str(), o.common.wanted.name().c_str(), number(e.perplexity(), 4).c_str(), e.scored(), windows.size());
+    if (e.scored() != e.targets) std::printf(", %s %% of the positions", number(100 * e.share(), 1).c_str());
+    std::printf(", %s tokens a second\n", number(static_cast<double>(e.targets) / seconds, 0).c_str());
+}
+
+}  // namespace
+
+void add_perplexity(CLI::App& app) {
+    auto o = std::make_shared<perplexity_options>();
+    CLI::App& command = *app.add_subcommand("perplexity", "Measure how well a text is predicted");
+    command.add_option("text", o->text, "A text file (default: the embedded model's evaluation text)");
+    command.add_option("--length", o->length, "Tokens in a window (default: the model's length)");
+    command.add_option("--windows", o->windows, "Evaluate at most that many windows; 0: the whole text")->capture_default_str();
+    add_options(command, o->common, true);
+    command.callback([o] { perplexity(*o); });
+}
+
+}  // namespace aq::example

@@ -1,0 +1,143 @@
+#include "llama/settings.hpp"
+
+#include <cstdlib>
+#include <fstream>
+#include <map>
+#include <sstream>
+#include <thread>
+
+#include "llama/embedded.hpp"
+#include "llama/failure.hpp"
+#include "models/load.hpp"
+
+namespace aq::example {
+
+namespace {
+
+const std::map<std::string, probability_coding> codings{
+    {"softmax", probability_coding::softmax},
+    {"log2-paper", probability_coding::log2_paper},
+    {"log2-normalized", probability_coding::log2_normalized},
+    {"log2-maximum", probability_coding::log2_maximum},
+    {"log2-ceiling", probability_coding::log2_ceiling},
+    {"log2-half-maximum", probability_coding::log2_half_maximum},
+    {"log2-half-ceiling", probability_coding::log2_half_ceiling},
+};
+
+void add_precision(CLI::App& app, settings& s) {
+    precision& p = s.wanted;
+    const auto group = "Precision";
+    app.add_option("-w,--weights", p.weight_bits, "Bits of weights: 2 to 8, or 16 for float")->check(CLI::Range(2, 8) | CLI::IsMember({16}))->capture_default_str()->group(group);
+    app.add_option("-a,--activations", p.activation_bits, "Bits of activations: 2 to 8, or 16 for float; below 8 they are asymmetric")->check(CLI::Range(2, 8) | CLI::IsMember({16}))->capture_default_str()->group(group);
+    app.add_flag("--paper-sites", p.paper_sites, "Keep the attention's input at 8 bits, as the paper does")->group(group);
+    app.add_option("--group", p.group, "Weights that share a scale; 0: a whole row")->capture_default_str()->group(group);
+    app.add_flag("--symmetric", p.is_symmetric, "Weights without zero points")->group(group);
+    app.add_option("--trip", p.trip, "Powers of two for outlier channels of activations; static: scale and zero point calibrated too, token: both from each token")->check(CLI::IsMember({"none", "static", "token"}))->capture_default_str()->group(group);
+    app.add_option("--trip-k", p.trip_k, "TRIP's largest exponent")->check(CLI::Range(0, 6))->capture_default_str()->group(group);
+    app.add_option("--calibration", s.calibration, "Text that TRIP learns its exponents from (default: the embedded model's)")->group(group);
+    app.add_option("--attention", p.attention, "How probabilities are coded")->check(CLI::IsMember(codings))->capture_default_str()->group(group);
+    app.add_option("--kv", p.kv_bits, "Bits of the key-value cache")->check(CLI::IsMember({32, 8, 4}))->capture_default_str()->group(group);
+    app.add_option("--prune", p.prune, "Share of a prompt's tokens that is gone after the last pruning layer")->check(CLI::Range(0.0, 0.99))->capture_default_str()->group(group);
+    app.add_option("--prune-layers", p.prune_layers, "Layers that prune, as 2,3 (from 0), each by the progressive ratio; half: the first three of the second half")->capture_default_str()->group(group);
+}
+
+/// "2,3" or "half" -> layers, ascending.
+std::vector<std::size_t> layers_of(const std::string& text, std::size_t layers) {
+    std::vector<std::size_t> result;
+    if (text == "half") {
+        for (std::size_t l = layers / 2; l < layers && result.size() < 3; ++l) result.push_back(l);
+        return result;
+    }
+    std::istringstream in(text);
+    for (std::string item; std::getline(in, item, ',');) {
+        char* end = nullptr;
+        const unsigned long layer = std::strtoul(item.c_str(), &end, 10);
+        if (item.empty() || item[0] == '-' || *end != '\0') throw failure("--prune-layers: '" + item + "' is not a layer");
+        result.push_back(layer);
+    }
+    return result;
+}
+
+site_format format_of(const precision& p, site s) {
+    site_format f;
+    f.is_float = p.activation_bits > 8;
+    if (f.is_float) return f;
+    f.activations.bits = p.paper_sites && s == site::attention && p.activation_bits < 8 ? 8 : p.activation_bits;
+    f.activations.is_asymmetric = f.activations.bits < 8 || p.uses_trip();
+    f.activations.is_static = p.trip == "static";
+    return f;
+}
+
+}  // namespace
+
+std::string precision::name() const {
+    std::string text = weight_bits > 8 ? "float" : "W" + std::to_string(weight_bits) + "A" + std::to_string(activation_bits);
+    if (paper_sites) text += " (paper's sites)";
+    if (uses_trip()) text += " + TRIP";
+    if (attention != "softmax") text += " + " + attention;
+    return prune > 0.0 ? text + ", pruned" : text;
+}
+
+void add_options(CLI::App& app, settings& s, bool all) {
+    app.add_option("-m,--model", s.model, "Folder or .safetensors of a Hugging Face LLaMA, or a llama2.c .bin (default: the embedded model)");
+    app.add_option("--tokenizer", s.tokenizer, "llama2.c tokenizer (default: looked for beside the model; a model of 256 tokens needs none)");
+    app.add_flag("--outliers", s.outliers, "Fold outlier channels, as large models have them, into the norms: the same function, harder to quantize");
+    if (all) add_precision(app, s);
+    app.add_option("-t,--threads", s.threads, "Threads; 0: one for each core")->check(CLI::Range(0, 1024))->capture_default_str();
+    app.add_option("--isa", s.isa, "Instruction set of the kernels (default: AQ_ISA in the environment, or the best there is)");
+}
+
+opened_model::opened_model(const settings& s) : model_(s.model.empty() ? embedded_model() : models::load(s.model, s.tokenizer)) {
+    if (!s.outliers) return;
+    outliers_ = std::make_unique<models::outlier_source>(model_.source, models::outlier_profile(model_.config.dim));
+    model_.source = outliers_->source();
+    model_.name += " with outlier channels";
+}
+
+const kernel_table& choose(const settings& s) {
+    const kernel_table* kernels = nullptr;
+    if (!s.isa.empty()) {
+        require(find_kernels(s.isa.c_str(), isa::this_cpu(), kernels), "--isa " + s.isa);
+    } else {
+        const char* const name = std::getenv("AQ_ISA");
+        require(choose_kernels(kernels), "AQ_ISA=" + std::string(name == nullptr ? "" : name));
+    }
+    return *kernels;
+}
+
+executor threads_of(const settings& s) {
+#if AQ_OPENMP
+    return openmp_executor(s.threads == 0 ? std::max(1U, std::thread::hardware_concurrency()) : s.threads);
+#else
+    if (s.threads > 1) throw failure("--threads " + std::to_string(s.threads) + ": this build has no OpenMP");
+    return serial_executor();
+#endif
+}
+
+model_options options_of(const precision& p, const model_config& config) {
+    if (p.activation_bits <= 8 && p.weight_bits > 8) throw failure("--activations " + std::to_string(p.activation_bits) + " needs quantized weights: add --weights 4");
+    if (p.uses_trip() && p.activation_bits > 8) throw failure("--trip " + p.trip + " needs quantized activations: add --activations 4");
+    model_options o;
+    o.float_weights = p.weight_bits > 8;
+    o.weights.bits = p.weight_bits > 8 ? 8 : p.weight_bits;
+    o.weights.is_asymmetric = !p.is_symmetric;
+    o.weights.group = p.group;
+    for (std::size_t i = 0; i < site_count; ++i) o.sites[i] = format_of(p, static_cast<site>(i));
+    o.coding = codings.at(p.attention);
+    o.kv_bits = p.kv_bits;
+    if (p.prune > 0.0) {
+        const std::vector<std::size_t> layers = layers_of(p.prune_layers, config.layers);
+        require(make_progressive_plan_at(p.prune, layers.data(), layers.size(), o.pruning), "--prune " + std::to_string(p.prune));
+        require(validate(o.pruning, config.layers), "--prune-layers " + p.prune_layers + " in a model of " + std::to_string(config.layers) + " layers");
+    }
+    return o;
+}
+
+std::string read_file(const std::string& path) {
+    std::ifstream in(path, std::ios::binary);
+    std::ostringstream text;
+    if (!in || !(text << in.rdbuf())) throw failure(path + ": cannot be read, or is empty");
+    return std::move(text).str();
+}
+
+}  // namespace aq::example

@@ -1,0 +1,65 @@
+/// \file
+/// The options that all commands share, and what they mean to the library.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <agilequant/dispatch/dispatch.hpp>
+#include <agilequant/model/llama.hpp>
+#include <memory>
+#include <string>
+
+#include "models/loaded_model.hpp"
+#include "models/outliers.hpp"
+
+namespace aq::example {
+
+/// One precision of a model, as on the command line.
+struct precision {
+    int weight_bits = 16;         ///< 16: float
+    int activation_bits = 16;     ///< 16: float
+    bool paper_sites = false;     ///< 4-bit activations at the paper's three sites only, 8 bits at the attention's input
+    std::size_t group = 64;
+    bool is_symmetric = false;
+    std::string trip = "none";    ///< none, static, token
+    int trip_k = 3;
+    std::string attention = "softmax";
+    int kv_bits = 32;
+    double prune = 0.0;           ///< share of tokens gone after the last pruning layer
+    std::string prune_layers = "half";
+
+    [[nodiscard]] bool uses_trip() const { return trip != "none"; }
+    /// "W4A8 + log2 half, KV8": for tables and messages.
+    [[nodiscard]] std::string name() const;
+};
+
+struct settings {
+    std::string model, tokenizer;  ///< files; empty: the embedded model
+    std::string calibration;       ///< text file for TRIP; empty: the embedded one
+    precision wanted;
+    bool outliers = false;         ///< fold outlier channels into the model
+    std::size_t threads = 0;       ///< 0: as many as there are cores
+    std::string isa;               ///< empty: AQ_ISA, or the best
+};
+
+/// Adds --model, --tokenizer, --threads and --isa; and with `all` the options of a precision.
+void add_options(CLI::App& app, settings& s, bool all);
+
+/// The model that the settings name, with outliers where they ask for them.
+class opened_model {
+public:
+    explicit opened_model(const settings& s);
+    [[nodiscard]] const models::loaded_model& operator*() const noexcept { return model_; }
+
+private:
+    models::loaded_model model_;
+    std::unique_ptr<models::outlier_source> outliers_;
+};
+
+[[nodiscard]] const kernel_table& choose(const settings& s);
+[[nodiscard]] executor threads_of(const settings& s);
+/// The library's options of a precision for a model; failure where they do not fit it.
+[[nodiscard]] model_options options_of(const precision& p, const model_config& config);
+/// The contents of a file, or a failure.
+[[nodiscard]] std::string read_file(const std::string& path);
+
+}  // namespace aq::example

@@ -1,0 +1,178 @@
+/// \file
+/// One transformer block at LLaMA-7B's shapes with synthetic weights: how long a prompt and a single step take in float, with 8- and
+/// with 4-bit activations, and where the time goes. What somebody runs on a new device.
+#include <CLI/CLI.hpp>
+#include <agilequant/dispatch/dispatch.hpp>
+#include <agilequant/model/llama.hpp>
+#include <cstdio>
+#include <cstring>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "llama/failure.hpp"
+
+namespace aq::example {
+
+namespace {
+
+struct options {
+    std::size_t prompt = 512, past = 512, repetitions = 5, threads = 0, group = 128;
+    std::size_t dim = 4096, hidden = 11008, heads = 32, kv_heads = 32;
+    bool all_sites = false;
+};
+
+/// Values of a given shape, cut from one long list at random places: a 7B block is made in a second.
+class synthetic_values {
+public:
+    synthetic_values() : random_(7), values_(1U << 20U) {
+        std::student_t_distribution<float> heavy_tails(7.0F);
+        for (float& v : values_) v = 0.03F * heavy_tails(random_);
+    }
+    void fill(float* out, std::size_t count) {
+        while (count > 0) {
+            const std::size_t place = random_() % values_.size(), piece = std::min(count, values_.size() - place);
+            std::memcpy(out, values_.data() + place, piece * sizeof(float));
+            out += piece;
+            count -= piece;
+        }
+    }
+    static status read(void* self, weight_id id, std::size_t, matrix_view<float> out) {
+        const bool is_gain = id == weight_id::attention_norm || id == weight_id::mlp_norm || id == weight_id::final_norm;
+        for (std::size_t r = 0; r < out.rows; ++r) {
+            if (is_gain) std::fill(out.row(r), out.row(r) + out.cols, 1.0F);
+            else static_cast<synthetic_values*>(self)->fill(out.row(r), out.cols);
+        }
+        return status::ok;
+    }
+
+private:
+    std::mt19937 random_;
+    std::vector<float> values_;
+};
+
+struct precision_row {
+    const char* name;
+    int activation_bits;  // 16: everything in float
+};
+constexpr precision_row precisions[] = {{"float", 16}, {"W4A8", 8}, {"W4A4", 4}};
+
+model_options options_of(const options& o, int activation_bits) {
+    model_options m;
+    m.float_weights = activation_bits > 8;
+    m.weights.group = o.group;
+    m.kv_bits = activation_bits > 8 ? 32 : 8;
+    m.coding = activation_bits > 8 ? probability_coding::softmax : probability_coding::log2_half_ceiling;
+    for (std::size_t i = 0; i < site_count; ++i) {
+        site_format& f = m.sites[i];
+        f.is_float = activation_bits > 8;
+        f.activations.bits = static_cast<site>(i) == site::attention && !o.all_sites ? 8 : activation_bits;
+        f.activations.is_asymmetric = f.activations.bits < 8;
+    }
+    return m;
+}
+
+/// Median over the repetitions, part by part, of `rows` rows through the block after `past` tokens.
+part_times time_block(const options& o, const llama& model, run_context& context, std::size_t rows, std::size_t past) {
+    const model_config& c = model.config();
+    block_scratch scratch;
+    kv_cache cache;
+    require(scratch.reserve(c, std::max(rows, past)), "scratch");
+    require(cache.reset(c.kv_heads, c.head_dim(), past + rows, model.options().kv_bits), "cache");
+    aligned_buffer<float> x, start;
+    aligned_buffer<std::uint32_t> tokens;
+    require(start.reset(std::max(rows, past) * c.dim), "input");
+    require(x.reset(start.size()), "input");
+    require(tokens.reset(std::max(rows, past)), "tokens");
+    synthetic_values().fill(start.data(), start.size());
+    std::vector<part_times> all;
+    std::size_t left = 0;
+    const auto run = [&](std::size_t count) {
+        std::memcpy(x.data(), start.data(), count * c.dim * sizeof(float));
+        require(model.block_at(0).forward(context, model.settings(0), scratch, cache, 0.0, true, {x.data(), count, c.dim}, tokens.data(), left), "block");
+    };
+    if (past > 0) run(past);
+    for (std::size_t i = 0; i <= o.repetitions; ++i) {  // the first warms up
+        cache.truncate(past);
+        part_times times;
+        context.times = &times;
+        run(rows);
+        context.times = nullptr;
+        if (i > 0) all.push_back(times);
+    }
+    std::sort(all.begin(), all.end(), [](const part_times& a, const part_times& b) { return a.total() < b.total(); });
+    return all[all.size() / 2];
+}
+
+void print_row(const char* name, part_times t, std::size_t rows, double float_seconds) {
+    const double all = t.total(), ms = 1e3;
+    const double attention = t[part::projections] + t[part::attention], nonlinear = t[part::nonlinear] + t[part::quantize];
+    std::printf("%-6s %10.2f %10.2f %5.1f %% %10.2f %5.1f %% %10.2f %5.1f %% %11.1f %7.2fx\n", name, all * ms, attention * ms, 100 * attention / all,
+                t[part::mlp] * ms, 100 * t[part::mlp] / all, nonlinear * ms, 100 * nonlinear / all, static_cast<double>(rows) / all, float_seconds / all);
+}
+
+void run(const options& o) {
+    const kernel_table* kernels = nullptr;
+    require(choose_kernels(kernels), "AQ_ISA");
+    run_context context;
+    context.kernels = kernels;
+#if AQ_OPENMP
+    context.threads = openmp_executor(o.threads == 0 ? std::max(1U, std::thread::hardware_concurrency()) : o.threads);
+#endif
+    model_config c;
+    c.vocabulary = 1;
+    c.layers = 1;
+    c.dim = o.dim;
+    c.hidden = o.hidden;
+    c.heads = o.heads;
+    c.kv_heads = o.kv_heads;
+    c.max_length = std::max(o.prompt, o.past + 1);
+    require(validate(c), "shapes");
+    std::printf("one block: dimension %zu, hidden %zu, %zu heads, kernels %s, %zu threads, median of %zu\n", c.dim, c.hidden, c.heads, kernels->isa,
+                context.threads.workers, o.repetitions);
+    part_times prompts[3], steps[3];
+    std::size_t bytes[3] = {};
+    for (std::size_t i = 0; i < 3; ++i) {
+        std::fprintf(stderr, "%s ...\n", precisions[i].name);
+        llama model;
+        synthetic_values values;
+        require(model.load(c, options_of(o, precisions[i].activation_bits), {&values, synthetic_values::read}), precisions[i].name);
+        prompts[i] = time_block(o, model, context, o.prompt, 0);
+        steps[i] = time_block(o, model, context, 1, o.past);
+        bytes[i] = model.block_bytes();
+    }
+    const char* const head = "            total ms  attention ms           MLP ms         nonlinear ms         tokens/s  speed-up\n";
+    std::printf("\nprompt of %zu tokens\n%s", o.prompt, head);
+    for (std::size_t i = 0; i < 3; ++i) print_row(precisions[i].name, prompts[i], o.prompt, prompts[0].total());
+    std::printf("\none step after %zu tokens\n%s", o.past, head);
+    for (std::size_t i = 0; i < 3; ++i) print_row(precisions[i].name, steps[i], 1, steps[0].total());
+    std::printf("\nweights: float %.1f MB, 4 bits %.1f MB. Attention: projections, scores and values. Nonlinear: norms, positions, SiLU, and quantizing\n"
+                "activations; softmax is within attention. W4A4 has 4 bits at %s.\n", static_cast<double>(bytes[0]) / 1e6, static_cast<double>(bytes[1]) / 1e6,
+                o.all_sites ? "every site" : "the paper's three sites, 8 at the attention's input");
+}
+
+}  // namespace
+
+}  // namespace aq::example
+
+int main(int argc, char** argv) {
+    aq::example::options o;
+    CLI::App app("Times one transformer block at LLaMA-7B's shapes, with synthetic weights: float, 8-bit and 4-bit activations.");
+    app.add_option("--prompt", o.prompt, "Tokens in the prompt")->check(CLI::Range(1, 1 << 20))->capture_default_str();
+    app.add_option("--past", o.past, "Tokens in the cache before the single step")->check(CLI::Range(0, 1 << 20))->capture_default_str();
+    app.add_option("--repetitions", o.repetitions, "Runs, of which the median counts")->check(CLI::Range(1, 1000))->capture_default_str();
+    app.add_option("-t,--threads", o.threads, "Threads; 0: one for each core")->check(CLI::Range(0, 1024))->capture_default_str();
+    app.add_option("--group", o.group, "Weights that share a scale; 0: a whole row")->capture_default_str();
+    app.add_option("--dim", o.dim, "Dimension")->capture_default_str();
+    app.add_option("--hidden", o.hidden, "Hidden size of the MLP")->capture_default_str();
+    app.add_option("--heads", o.heads, "Heads of queries")->capture_default_str();
+    app.add_option("--kv-heads", o.kv_heads, "Heads of keys and values")->capture_default_str();
+    app.add_flag("--all-sites", o.all_sites, "W4A4 with 4 bits at every site");
+    CLI11_PARSE(app, argc, argv);
+    try {
+        aq::example::run(o);
+    } catch (const std::exception& e) {
+        std::fprintf(stderr, "llama_block: %s\n", e.what());
+        return 2;
+    }
+}

@@ -1,0 +1,84 @@
+/// \file
+/// What the parts of a block share: its settings, the memory between its matmuls, and loops over rows.
+#pragma once
+
+#include "agilequant/elementwise/norm.hpp"
+#include "agilequant/elementwise/rope.hpp"
+#include "agilequant/kernels/attention.hpp"
+#include "agilequant/model/config.hpp"
+#include "agilequant/model/linear.hpp"
+
+namespace aq {
+
+/// Sees the activations of every site before they are quantized: for calibration.
+struct site_observer {
+    void* self = nullptr;
+    void (*see)(void* self, std::size_t layer, site where, matrix_view<const float> x) = nullptr;
+};
+
+/// How one block computes.
+struct block_settings {
+    model_config config;
+    std::size_t layer = 0;
+    site_format sites[site_count];
+    probability_coding coding = probability_coding::softmax;
+    matrix_view<const float> rope_table;
+    site_observer observer;
+
+    [[nodiscard]] const site_format& format(site s) const noexcept { return sites[static_cast<std::size_t>(s)]; }
+    void observe(site s, matrix_view<const float> x) const {
+        if (observer.see != nullptr) observer.see(observer.self, layer, s, x);
+    }
+};
+
+/// Rows between the matmuls of a block, for all blocks of a model. Sized once for a number of rows.
+class block_scratch {
+public:
+    linear_input input;
+
+    [[nodiscard]] status reserve(const model_config& c, std::size_t rows) noexcept {
+        config_ = c;
+        AQ_TRY(normed_.reserve(rows * c.dim));
+        AQ_TRY(queries_.reserve(rows * c.dim));
+        AQ_TRY(keys_.reserve(rows * c.kv_dim()));
+        AQ_TRY(values_.reserve(rows * c.kv_dim()));
+        AQ_TRY(attended_.reserve(rows * c.dim));
+        AQ_TRY(gates_.reserve(rows * c.hidden));
+        AQ_TRY(middle_.reserve(rows * c.hidden));
+        AQ_TRY(kept_.reserve(rows));
+        return importance_.reserve(rows * (c.heads + 1));
+    }
+
+    [[nodiscard]] matrix_view<float> normed(std::size_t m) noexcept { return {normed_.data(), m, config_.dim}; }
+    [[nodiscard]] matrix_view<float> queries(std::size_t m) noexcept { return {queries_.data(), m, config_.dim}; }
+    [[nodiscard]] matrix_view<float> keys(std::size_t m) noexcept { return {keys_.data(), m, config_.kv_dim()}; }
+    [[nodiscard]] matrix_view<float> values(std::size_t m) noexcept { return {values_.data(), m, config_.kv_dim()}; }
+    [[nodiscard]] matrix_view<float> attended(std::size_t m) noexcept { return {attended_.data(), m, config_.dim}; }
+    [[nodiscard]] matrix_view<float> gates(std::size_t m) noexcept { return {gates_.data(), m, config_.hidden}; }
+    [[nodiscard]] matrix_view<float> middle(std::size_t m) noexcept { return {middle_.data(), m, config_.hidden}; }
+    /// [heads, m] column 0 of the probabilities.
+    [[nodiscard]] matrix_view<float> first_column(std::size_t m) noexcept { return {importance_.data(), config_.heads, m}; }
+    /// [m] its sum over the heads.
+    [[nodiscard]] float* importance(std::size_t m) noexcept { return importance_.data() + config_.heads * m; }
+    /// [m] the rows that survive pruning.
+    [[nodiscard]] std::uint32_t* kept() noexcept { return kept_.data(); }
+
+private:
+    model_config config_;
+    aligned_buffer<std::uint32_t> kept_;
+    aligned_buffer<float> normed_, queries_, keys_, values_, attended_, gates_, middle_, importance_;
+};
+
+/// work(row) for every row, cut over the threads; counted as nonlinear.
+template <class Work>
+[[nodiscard]] status over_rows(run_context& context, std::size_t rows, Work&& work) {
+    const part_timer timed(context.times, part::nonlinear);
+    const std::size_t pieces = piece_count(context.threads, rows);
+    return context.for_each(pieces, [&](std::size_t i, std::size_t) {
+        const index_range range = piece(rows, pieces, i);
+        for (std::size_t r = range.begin; r < range.end; ++r) AQ_TRY(work(r));
+        return status::ok;
+    });
+}
+
+}  // namespace aq

@@ -1,0 +1,102 @@
+/// \file
+/// A linear layer whose weights are float or packed codes, and its input, which is float or quantized once for all the linears that
+/// share it. Everything about formats ends here: a block only says `prepare` and `multiply`.
+#pragma once
+
+#include "agilequant/kernels/gemm.hpp"
+#include "agilequant/kernels/gemm_float.hpp"
+#include "agilequant/model/run_context.hpp"
+
+namespace aq {
+
+/// What enters a group of linears: one of the four places of a block where activations are quantized.
+enum class site { attention, attention_output, mlp, mlp_middle };
+inline constexpr std::size_t site_count = 4;
+
+/// How the activations of a site are represented.
+struct site_format {
+    bool is_float = true;
+    activation_format activations;  ///< where not float
+};
+
+class linear {
+public:
+    /// Float weights w [n,k].
+    [[nodiscard]] status assign(matrix_view<const float> w) noexcept {
+        is_float_ = true;
+        return float_.assign(w);
+    }
+    /// Packed weights by round-to-nearest; `exponents` [k] of the activations, or null.
+    [[nodiscard]] status assign(matrix_view<const float> w, const weight_format& format, const std::uint8_t* exponents) noexcept {
+        is_float_ = false;
+        return pack(w, format, exponents, packed_);
+    }
+
+    [[nodiscard]] bool is_float() const noexcept { return is_float_; }
+    [[nodiscard]] const float_panels& float_weights() const noexcept { return float_; }
+    [[nodiscard]] packed_weights weights() const noexcept { return packed_.view(); }
+    [[nodiscard]] std::size_t n() const noexcept { return is_float_ ? float_.n() : packed_.view().n; }
+    [[nodiscard]] std::size_t k() const noexcept { return is_float_ ? float_.k() : packed_.view().layout.k; }
+    [[nodiscard]] std::size_t bytes() const noexcept { return is_float_ ? float_.bytes() : packed_.view().bytes(); }
+
+private:
+    bool is_float_ = true;
+    float_panels float_;
+    packed_storage<> packed_;
+};
+
+/// The input of linears: x [m,k] as it is, or quantized for the layout of the first of them.
+class linear_input {
+public:
+    /// Quantizes where `format` says so. `first` is a linear that will take the input; all that do share its layout. x stays
+    /// borrowed until the last multiply.
+    [[nodiscard]] status prepare(run_context& context, matrix_view<const float> x, const site_format& format, const linear& first) noexcept {
+        x_ = x;
+        is_float_ = format.is_float || first.is_float();
+        if (is_float_) return status::ok;
+        const part_timer timed(context.times, part::quantize);
+        const k_layout_view layout = first.weights().layout;
+        AQ_TRY(memory_.reserve(activation_bytes(x.rows, layout)));
+        AQ_TRY(place_activations(x.rows, layout, format.activations, memory_.data(), memory_.size(), codes_));
+        AQ_TRY(context.scratch.reserve(context.threads.workers, quantize_scratch_bytes(layout)));
+        const std::size_t pieces = piece_count(context.threads, x.rows);
+        return context.for_each(pieces, [&](std::size_t i, std::size_t worker) {
+            return quantize_rows(*context.kernels, x, layout, format.activations, piece(x.rows, pieces, i), context.scratch.of(worker),
+                                 context.scratch.bytes(), codes_);
+        });
+    }
+
+    [[nodiscard]] bool is_float() const noexcept { return is_float_; }
+    [[nodiscard]] matrix_view<const float> values() const noexcept { return x_; }
+    [[nodiscard]] const activations_view& codes() const noexcept { return codes_; }
+
+private:
+    bool is_float_ = true;
+    matrix_view<const float> x_;
+    activations_view codes_;
+    aligned_buffer<std::byte> memory_;
+};
+
+/// y [m,n] = epilogue(x w^T). y overlaps neither; any cut into threads gives the same bits.
+[[nodiscard]] inline status multiply(run_context& context, const linear_input& x, const linear& w, matrix_view<float> y,
+                                     epilogue_ref epilogue = {}) noexcept {
+    const std::size_t panels = portable_tile::panels(w.n());
+    const std::size_t pieces = piece_count(context.threads, panels);
+    const index_range rows{0, y.rows};
+    if (!x.is_float()) {
+        const gemm_job job{w.weights(), x.codes(), y, epilogue};
+        return context.for_each(pieces, [&](std::size_t i, std::size_t) { return gemm(*context.kernels, job, rows, piece(panels, pieces, i)); });
+    }
+    const gemm_float_job job{x.values(), y, epilogue};
+    if (w.is_float()) {
+        return context.for_each(pieces, [&](std::size_t i, std::size_t) {
+            return gemm(*context.kernels, job, w.float_weights(), rows, piece(panels, pieces, i));
+        });
+    }
+    AQ_TRY(context.scratch.reserve(context.threads.workers, gemm_float_scratch_bytes(w.weights())));
+    return context.for_each(pieces, [&](std::size_t i, std::size_t worker) {
+        return gemm(*context.kernels, job, w.weights(), rows, piece(panels, pieces, i), context.scratch.of(worker), context.scratch.bytes());
+    });
+}
+
+}  // namespace aq

@@ -1,0 +1,32 @@
+/// \file
+/// LLaMA as a family of transformers: RMSNorm, rotary positions, gated MLP, grouped-query attention (Touvron et al. 2023).
+#pragma once
+
+#include "agilequant/model/mlp.hpp"
+#include "agilequant/model/session.hpp"
+
+namespace aq {
+
+struct llama_family {
+    using mlp = gated_mlp<llama_family>;
+
+    /// y [m,dim] = rms_norm(x [m,dim]).
+    [[nodiscard]] static status normalize(run_context& context, const block_settings& settings, const float* gain,
+                                          matrix_view<const float> x, matrix_view<float> y) {
+        return over_rows(context, x.rows, [&](std::size_t r) {
+            return rms_norm(x.rows_from(r, 1), gain, settings.config.norm_eps, y.rows_from(r, 1));
+        });
+    }
+
+    /// Turns one token's queries [heads, head_dim] and keys [kv_heads, head_dim] to its position.
+    [[nodiscard]] static status place(const block_settings& settings, std::size_t position, float* queries, float* keys) {
+        const model_config& c = settings.config;
+        AQ_TRY(rope(settings.rope_table, position, c.rope, {queries, c.heads, c.head_dim()}));
+        return rope(settings.rope_table, position, c.rope, {keys, c.kv_heads, c.head_dim()});
+    }
+};
+
+using llama = transformer<llama_family>;
+using llama_session = session<llama_family>;
+
+}  // namespace aq

@@ -1,0 +1,150 @@
+/// \file
+/// A decoder-only transformer: weights in the formats that its options name. Families (LLaMA, ...) are traits; see llama.hpp.
+#pragma once
+
+#include <memory>
+#include <new>
+
+#include "agilequant/model/activation_profile.hpp"
+#include "agilequant/model/block.hpp"
+#include "agilequant/prune/schedule.hpp"
+
+namespace aq {
+
+/// Everything that may differ between two quantizations of one model.
+struct model_options {
+    bool float_weights = true;
+    weight_format weights;                      ///< of every linear in a block, where not float
+    site_format sites[site_count];              ///< activations; a site's static scale comes from the profile
+    probability_coding coding = probability_coding::softmax;
+    int kv_bits = 32;                           ///< 32 (float), 8 or 4
+    prune_plan pruning;                         ///< which layers drop tokens of a prompt, and how many
+};
+
+/// Told after each layer: for progress on a terminal.
+struct load_observer {
+    void* self = nullptr;
+    void (*loaded)(void* self, std::size_t layers_done, std::size_t layers) = nullptr;
+};
+
+template <class Family>
+class transformer {
+public:
+    /// Reads and quantizes every weight, one at a time: beside the model itself this takes one weight in float. `profile`: TRIP's
+    /// exponents and static scales for the sites, or null. bad_argument: the config is not valid, or a static site has no profile;
+    /// bad_shape: the profile is for another model; source_failed; and what pack() says.
+    [[nodiscard]] status load(const model_config& config, const model_options& options, const weight_source& source,
+                              const activation_profile* profile = nullptr, load_observer observer = {}) noexcept {
+        AQ_TRY(validate(config));
+        config_ = config;
+        options_ = options;
+        AQ_TRY(apply(profile));
+        reader read{config, source, {}};
+        AQ_TRY(read.matrix(weight_id::embedding, 0, embedding_));
+        AQ_TRY(read.vector(weight_id::final_norm, 0, final_norm_));
+        matrix_view<float> w;
+        AQ_TRY(read(weight_id::head, 0, w));
+        AQ_TRY(head_.assign(w));
+        blocks_.reset(new (std::nothrow) block<Family>[config.layers]);
+        if (blocks_ == nullptr) return status::out_of_memory;
+        for (std::size_t layer = 0; layer < config.layers; ++layer) {
+            AQ_TRY(load_block(read, layer, profile));
+            if (observer.loaded != nullptr) observer.loaded(observer.self, layer + 1, config.layers);
+        }
+        AQ_TRY(rope_.reset(config.max_length * config.head_dim()));
+        return make_rope_table(config.rope_theta, {rope_.data(), config.max_length, config.head_dim()});
+    }
+
+    [[nodiscard]] const model_config& config() const noexcept { return config_; }
+    [[nodiscard]] const model_options& options() const noexcept { return options_; }
+    [[nodiscard]] const block<Family>& block_at(std::size_t layer) const noexcept { return blocks_[layer]; }
+    [[nodiscard]] const float* embedding(std::size_t token) const noexcept { return embedding_.data() + token * config_.dim; }
+    [[nodiscard]] const float* final_norm() const noexcept { return final_norm_.data(); }
+    [[nodiscard]] const linear& head() const noexcept { return head_; }
+
+    /// What the blocks of layer `layer` need to know.
+    [[nodiscard]] block_settings settings(std::size_t layer) const noexcept {
+        block_settings s;
+        s.config = config_;
+        s.layer = layer;
+        s.coding = options_.coding;
+        s.rope_table = {rope_.data(), config_.max_length, config_.head_dim()};
+        for (std::size_t i = 0; i < site_count; ++i) {
+            s.sites[i] = options_.sites[i];
+            if (s.sites[i].activations.is_static) s.sites[i].activations.fixed = static_scales_[layer * site_count + i];
+        }
+        return s;
+    }
+
+    /// Bytes of the weights of all blocks, and of everything.
+    [[nodiscard]] std::size_t block_bytes() const noexcept {
+        std::size_t sum = 0;
+        for (std::size_t layer = 0; layer < config_.layers; ++layer) sum += blocks_[layer].bytes();
+        return sum;
+    }
+    [[nodiscard]] std::size_t bytes() const noexcept { return block_bytes() + embedding_.size_bytes() + final_norm_.size_bytes() + head_.bytes(); }
+
+private:
+    /// Reads weights into one buffer that is reused.
+    struct reader {
+        const model_config& config;
+        const weight_source& source;
+        aligned_buffer<float> buffer;
+
+        [[nodiscard]] status operator()(weight_id id, std::size_t layer, matrix_view<float>& out) noexcept {
+            const matrix_shape shape = shape_of(config, id);
+            AQ_TRY(buffer.reserve(shape.rows * shape.cols));
+            out = {buffer.data(), shape.rows, shape.cols};
+            return source.read(source.self, id, layer, out);
+        }
+        /// Straight into its place, for what stays float.
+        [[nodiscard]] status matrix(weight_id id, std::size_t layer, aligned_buffer<float>& out) noexcept {
+            const matrix_shape shape = shape_of(config, id);
+            AQ_TRY(out.reset(shape.rows * shape.cols));
+            return source.read(source.self, id, layer, {out.data(), shape.rows, shape.cols});
+        }
+        [[nodiscard]] status vector(weight_id id, std::size_t layer, aligned_buffer<float>& out) noexcept { return matrix(id, layer, out); }
+    };
+
+    [[nodiscard]] status apply(const activation_profile* profile) noexcept {
+        AQ_TRY(static_scales_.reset(config_.layers * site_count));
+        for (std::size_t i = 0; i < site_count; ++i) {
+            if (!options_.sites[i].activations.is_static) continue;
+            if (profile == nullptr) return status::bad_argument;
+            for (std::size_t layer = 0; layer < config_.layers; ++layer) {
+                static_scales_[layer * site_count + i] = profile->scale(layer, static_cast<site>(i));
+            }
+        }
+        return profile == nullptr || profile->fits(config_) ? status::ok : status::bad_shape;
+    }
+
+    [[nodiscard]] status load_linear(reader& read, weight_id id, std::size_t layer, site where, const activation_profile* profile,
+                                     linear& out) noexcept {
+        matrix_view<float> w;
+        AQ_TRY(read(id, layer, w));
+        if (options_.float_weights) return out.assign(w);
+        return out.assign(w, options_.weights, profile == nullptr ? nullptr : profile->exponents(layer, where));
+    }
+
+    [[nodiscard]] status load_block(reader& read, std::size_t layer, const activation_profile* profile) noexcept {
+        block<Family>& b = blocks_[layer];
+        AQ_TRY(read.vector(weight_id::attention_norm, layer, b.attention.norm));
+        AQ_TRY(load_linear(read, weight_id::q, layer, site::attention, profile, b.attention.q));
+        AQ_TRY(load_linear(read, weight_id::k, layer, site::attention, profile, b.attention.k));
+        AQ_TRY(load_linear(read, weight_id::v, layer, site::attention, profile, b.attention.v));
+        AQ_TRY(load_linear(read, weight_id::o, layer, site::attention_output, profile, b.attention.o));
+        AQ_TRY(read.vector(weight_id::mlp_norm, layer, b.mlp.norm));
+        AQ_TRY(load_linear(read, weight_id::gate, layer, site::mlp, profile, b.mlp.gate));
+        AQ_TRY(load_linear(read, weight_id::up, layer, site::mlp, profile, b.mlp.up));
+        return load_linear(read, weight_id::down, layer, site::mlp_middle, profile, b.mlp.down);
+    }
+
+    model_config config_;
+    model_options options_;
+    std::unique_ptr<block<Family>[]> blocks_;
+    aligned_buffer<float> embedding_, final_norm_, rope_;
+    aligned_buffer<affine> static_scales_;
+    linear head_;
+};
+
+}  // namespace aq
