@@ -9,9 +9,18 @@ using namespace aq_test;
 
 namespace {
 
-float relu(float x) { aq::relu(&x, 1, &x); return x; }
-float silu(float x) { aq::silu(&x, 1, &x); return x; }
-float gelu(float x) { aq::gelu(&x, 1, &x); return x; }
+float relu(float x) {
+    aq::relu(&x, 1, &x);
+    return x;
+}
+float silu(float x) {
+    aq::silu(&x, 1, &x);
+    return x;
+}
+float gelu(float x) {
+    aq::gelu(&x, 1, &x);
+    return x;
+}
 
 const double smallest = 0x1p-125;  // below, e^t overflows and the result is 0
 
@@ -29,8 +38,10 @@ TEST_CASE("silu against double") {
 TEST_CASE("gelu against double") {
     const double pi = 3.14159265358979323846;
     for (float x = -12.0F; x < 12.0F; x += 0.000173F) {
-        const double t = 2 * std::sqrt(2 / pi) * (x + 0.044715 * std::pow(static_cast<double>(x), 3)), exact = x / (1 + std::exp(-t));
-        REQUIRE(std::abs(gelu(x) - exact) <= (4.1 + 5 * std::min(std::abs(t), 90.0)) * u * std::abs(exact) + (std::abs(exact) < 12 * smallest ? 12 * smallest : 0));
+        const double t = 2 * std::sqrt(2 / pi) * (x + 0.044715 * std::pow(static_cast<double>(x), 3)),
+                     exact = x / (1 + std::exp(-t));
+        REQUIRE(std::abs(gelu(x) - exact) <= (4.1 + 5 * std::min(std::abs(t), 90.0)) * u * std::abs(exact) +
+                                                 (std::abs(exact) < 12 * smallest ? 12 * smallest : 0));
     }
 }
 

@@ -18,7 +18,8 @@ std::vector<float> slopes(std::size_t heads) {
 // BLOOM's function, in double: the slopes of the largest power of two, then every second one of twice that.
 std::vector<double> slopes_of_bloom(std::size_t heads) {
     const double n = std::pow(2.0, std::floor(std::log2(static_cast<double>(heads))));
-    const double base = std::pow(2.0, -std::pow(2.0, -(std::log2(n) - 3))), extra_base = std::pow(2.0, -std::pow(2.0, -(std::log2(2 * n) - 3)));
+    const double base = std::pow(2.0, -std::pow(2.0, -(std::log2(n) - 3))),
+                 extra_base = std::pow(2.0, -std::pow(2.0, -(std::log2(2 * n) - 3)));
     std::vector<double> s;
     for (double power = 1; power <= n; ++power) s.push_back(std::pow(base, power));
     for (double power = 1; s.size() < heads; power += 2) s.push_back(std::pow(extra_base, power));
@@ -47,7 +48,8 @@ TEST_CASE("add_alibi adds slope times distance") {
     for (std::size_t i = 0; i < count; ++i) positions[i] = static_cast<float>(i + i / 7);  // tokens were dropped
     const auto before = scores;
     aq::add_alibi(0.3F, 60.0F, positions.data(), count, scores.data());
-    for (std::size_t i = 0; i < count; ++i) CHECK(bits(scores[i]) == bits(aq::multiply_add(0.3F, positions[i] - 60.0F, before[i])));
+    for (std::size_t i = 0; i < count; ++i)
+        CHECK(bits(scores[i]) == bits(aq::multiply_add(0.3F, positions[i] - 60.0F, before[i])));
 }
 
 TEST_CASE("add_alibi keeps masked scores and NaN") {

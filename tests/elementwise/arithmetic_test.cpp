@@ -29,9 +29,10 @@ TEST_CASE("scale") {
 
 // A compiler that sees both calls must not turn them into one fused multiply and add.
 TEST_CASE("a product that is stored is rounded") {
-    const float x[4] = {1.0F + 0x1p-12F, 1.0F + 0x1p-12F, 1.0F + 0x1p-12F, 1.0F + 0x1p-12F}, minus[4] = {-1.0F, -1.0F, -1.0F, -1.0F};
+    volatile float factor = 1.0F + 0x1p-12F;  // unknown to the compiler
+    const float x[4] = {factor, factor, factor, factor}, minus_one[4] = {-1.0F, -1.0F, -1.0F, -1.0F};
     float y[4];
-    aq::scale(x, 1.0F + 0x1p-12F, 4, y);
-    aq::add(y, minus, 4, y);
+    aq::scale(x, factor, 4, y);
+    aq::add(y, minus_one, 4, y);
     for (const float v : y) CHECK(v == 0x1p-11F);  // fused: 2^-11 + 2^-24
 }

@@ -17,13 +17,15 @@ const std::size_t depths[] = {1, 2, 7, 15, 16, 17, 31, 33, 64, 127, 288, 1000, 4
 
 std::vector<float> rms(const std::vector<float>& x, const std::vector<float>& gain, float eps) {
     std::vector<float> y(x.size(), -7.0F);
-    CHECK(aq::rms_norm({x.data(), x.size() / gain.size(), gain.size()}, gain.data(), eps, {y.data(), x.size() / gain.size(), gain.size()}) == status::ok);
+    CHECK(aq::rms_norm({x.data(), x.size() / gain.size(), gain.size()}, gain.data(), eps,
+                       {y.data(), x.size() / gain.size(), gain.size()}) == status::ok);
     return y;
 }
 
 std::vector<float> layer(const std::vector<float>& x, const std::vector<float>& gain, const std::vector<float>& bias, float eps) {
     std::vector<float> y(x.size(), -7.0F);
-    CHECK(aq::layer_norm({x.data(), x.size() / gain.size(), gain.size()}, gain.data(), bias.data(), eps, {y.data(), x.size() / gain.size(), gain.size()}) == status::ok);
+    CHECK(aq::layer_norm({x.data(), x.size() / gain.size(), gain.size()}, gain.data(), bias.data(), eps,
+                         {y.data(), x.size() / gain.size(), gain.size()}) == status::ok);
     return y;
 }
 
@@ -64,7 +66,8 @@ TEST_CASE("layer_norm against double") {
             const double root = (depth / 2 + 7) * u + shift * shift * inverse * inverse / 2;
             for (std::size_t c = 0; c < k; ++c) {
                 const double normal = (x[r * k + c] - mean) * inverse, exact = normal * gain[c] + bias[c];
-                const double bound = std::abs(gain[c]) * (shift * inverse + std::abs(normal) * (root + 3 * u)) + u * std::abs(exact);
+                const double bound =
+                    std::abs(gain[c]) * (shift * inverse + std::abs(normal) * (root + 3 * u)) + u * std::abs(exact);
                 REQUIRE(bound * 0.99 < 1e-3 + 1e-2 * (k == 1));
                 REQUIRE(std::abs(y[r * k + c] - exact) <= 1.01 * bound);
             }
@@ -77,7 +80,11 @@ TEST_CASE("norms of special rows") {
     const auto all = [](const std::vector<float>& y, auto condition) { return std::all_of(y.begin(), y.end(), condition); };
     const auto zero = [](float v) { return v == 0.0F; };
     const auto is_nan = [](float v) { return std::isnan(v); };
-    const auto with = [](float v) { std::vector<float> x(20, 1.0F); x[17] = v; return x; };
+    const auto with = [](float v) {
+        std::vector<float> x(20, 1.0F);
+        x[17] = v;
+        return x;
+    };
     CHECK(all(rms(std::vector<float>(20, 0.0F), one, 1e-5F), zero));
     CHECK(all(rms(std::vector<float>(20, 0.0F), one, 0.0F), is_nan));
     CHECK(all(rms(std::vector<float>(20, denormal), one, 1e-5F), [](float v) { return std::abs(v) < 1e-36F; }));
@@ -99,9 +106,11 @@ TEST_CASE("norms in place and with strides leave the padding alone") {
         std::vector<float> wide(m * stride, quiet_nan);
         for (std::size_t r = 0; r < m; ++r) std::copy_n(&x[r * k], k, &wide[r * stride]);
         const matrix_view<float> view(wide.data(), m, k, stride);
-        CHECK((rms_not_layer ? aq::rms_norm(view, gain.data(), 1e-5F, view) : aq::layer_norm(view, gain.data(), bias.data(), 1e-5F, view)) == status::ok);
+        CHECK((rms_not_layer ? aq::rms_norm(view, gain.data(), 1e-5F, view)
+                             : aq::layer_norm(view, gain.data(), bias.data(), 1e-5F, view)) == status::ok);
         for (std::size_t r = 0; r < m; ++r)
-            for (std::size_t c = 0; c < stride; ++c) CHECK(bits(wide[r * stride + c]) == bits(c < k ? dense[r * k + c] : quiet_nan));
+            for (std::size_t c = 0; c < stride; ++c)
+                CHECK(bits(wide[r * stride + c]) == bits(c < k ? dense[r * k + c] : quiet_nan));
     }
 }
 

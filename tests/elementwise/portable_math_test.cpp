@@ -12,7 +12,8 @@ constexpr double epsilon = std::numeric_limits<double>::epsilon();
 
 // The last sum rounds by epsilon/2 of the result, e ln2 by as much of itself, the series by a few epsilon of its own size.
 TEST_CASE("portable log") {
-    for (double x = 1e-6; x < 1e8; x *= 1.0137) CHECK(std::abs(aq::portable::log(x) - std::log(x)) <= 4 * epsilon * (std::abs(std::log(x)) + 0.35));
+    for (double x = 1e-6; x < 1e8; x *= 1.0137)
+        CHECK(std::abs(aq::portable::log(x) - std::log(x)) <= 4 * epsilon * (std::abs(std::log(x)) + 0.35));
     CHECK(aq::portable::log(1.0) == 0.0);
 }
 
@@ -24,7 +25,8 @@ TEST_CASE("portable exp") {
 
 // The error of exponent * log(base) is absolute in exp.
 TEST_CASE("portable power") {
-    for (double e = -8; e < 8; e += 0.173) CHECK(std::abs(aq::portable::power(10000.0, e) / std::pow(10000.0, e) - 1) <= epsilon * (4 + 5 * std::abs(e) * 9.3));
+    for (double e = -8; e < 8; e += 0.173)
+        CHECK(std::abs(aq::portable::power(10000.0, e) / std::pow(10000.0, e) - 1) <= epsilon * (4 + 5 * std::abs(e) * 9.3));
     CHECK(aq::portable::power(2.0, 0.0) == 1.0);
 }
 

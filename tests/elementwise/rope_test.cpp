@@ -15,7 +15,9 @@ namespace {
 struct table {
     std::size_t head_dim, max_length;
     std::vector<float> data = std::vector<float>(head_dim * max_length);
-    table(std::size_t d, std::size_t n, float theta = 10000.0F) : head_dim(d), max_length(n) { CHECK(aq::make_rope_table(theta, view()) == status::ok); }
+    table(std::size_t d, std::size_t n, float theta = 10000.0F) : head_dim(d), max_length(n) {
+        CHECK(aq::make_rope_table(theta, view()) == status::ok);
+    }
     matrix_view<float> view() { return {data.data(), max_length, head_dim}; }
 };
 
@@ -27,7 +29,8 @@ TEST_CASE("the table holds cosines and sines") {
         table t(d, 300);
         for (std::size_t p = 0; p < 300; ++p)
             for (std::size_t c = 0; c < d / 2; ++c) {
-                const double angle = static_cast<double>(p) * std::pow(10000.0, -2.0 * static_cast<double>(c) / static_cast<double>(d));
+                const double angle =
+                    static_cast<double>(p) * std::pow(10000.0, -2.0 * static_cast<double>(c) / static_cast<double>(d));
                 REQUIRE(std::abs(t.view().row(p)[c] - std::cos(angle)) <= 1.001 * u / 2 + 1e-12);
                 REQUIRE(std::abs(t.view().row(p)[d / 2 + c] - std::sin(angle)) <= 1.001 * u / 2 + 1e-12);
             }
@@ -53,8 +56,10 @@ TEST_CASE("rope against double") {
             CHECK(aq::rope(t.view(), position, pairing, {y.data(), heads, d}) == status::ok);
             for (std::size_t h = 0; h < heads; ++h)
                 for (std::size_t c = 0; c < half; ++c) {
-                    const std::size_t i = h * d + (pairing == rope_pairing::halves ? c : 2 * c), j = pairing == rope_pairing::halves ? i + half : i + 1;
-                    const double angle = 41 * std::pow(10000.0, -static_cast<double>(c) / static_cast<double>(half)), cosine = std::cos(angle), sine = std::sin(angle);
+                    const std::size_t i = h * d + (pairing == rope_pairing::halves ? c : 2 * c),
+                                      j = pairing == rope_pairing::halves ? i + half : i + 1;
+                    const double angle = 41 * std::pow(10000.0, -static_cast<double>(c) / static_cast<double>(half)),
+                                 cosine = std::cos(angle), sine = std::sin(angle);
                     const double bound = 3 * u * (std::abs(x[i]) + std::abs(x[j]));
                     REQUIRE(std::abs(y[i] - (x[i] * cosine - x[j] * sine)) <= bound);
                     REQUIRE(std::abs(y[j] - (x[i] * sine + x[j] * cosine)) <= bound);

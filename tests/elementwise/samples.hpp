@@ -55,7 +55,8 @@ public:
         const float special[] = {0.0F, -0.0F, denormal, -denormal, -infinity, 3e38F, -3e38F, 1e-30F, infinity, quiet_nan};
         std::vector<float> x = take(count, range);
         for (float& v : x)
-            if (next(1.0F) > 0.8F) v = special[static_cast<std::size_t>((next(1.0F) + 1.0F) * (with_nan ? 5.0F : 4.0F)) % (with_nan ? 10 : 8)];
+            if (next(1.0F) > 0.8F)
+                v = special[static_cast<std::size_t>((next(1.0F) + 1.0F) * (with_nan ? 5.0F : 4.0F)) % (with_nan ? 10 : 8)];
         return x;
     }
 

@@ -21,8 +21,8 @@ aq::softmax_statistics statistics(const std::vector<float>& x) { return aq::stat
 
 }  // namespace
 
-// x - maximum is off by u of itself, which is relative in e^x; exp by 0.991 ulp, 1.99 u; the sum by k/16 + 4 additions and the mean of
-// its terms' errors; 1/sum and the product by u each. What exp flushes to zero is below 2^-126.
+// x - maximum is off by u of itself, which is relative in e^x; exp by 0.991 ulp, 1.99 u; the sum by k/16 + 4 additions and the
+// mean of its terms' errors; 1/sum and the product by u each. What exp flushes to zero is below 2^-126.
 TEST_CASE("softmax against double") {
     for (const std::size_t k : sizes{1, 2, 15, 16, 17, 33, 100, 2048})
         for (const float range : {0.1F, 3.0F, 30.0F, 200.0F}) {
@@ -44,7 +44,8 @@ TEST_CASE("softmax against double") {
 TEST_CASE("softmax divides by the sum of its statistics") {
     const auto x = numbers(11).take(77, 9.0F), y = softmax(x);
     const auto [maximum, sum] = statistics(x);
-    for (std::size_t i = 0; i < x.size(); ++i) CHECK(bits(y[i]) == bits(aq::rounded(aq::lanes::exp(x[i] - maximum)) * (1.0F / sum)));
+    for (std::size_t i = 0; i < x.size(); ++i)
+        CHECK(bits(y[i]) == bits(aq::rounded(aq::lanes::exp(x[i] - maximum)) * (1.0F / sum)));
 }
 
 TEST_CASE("softmax of special rows") {

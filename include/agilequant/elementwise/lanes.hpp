@@ -42,8 +42,11 @@ AQ_INLINE void store(float* to, float x) noexcept { *to = rounded(x); }
 
 [[nodiscard]] AQ_INLINE float divide(float a, float b) noexcept { return a / b; }
 
-/// yes where the condition holds, no elsewhere.
-[[nodiscard]] AQ_INLINE float select(bool condition, float yes, float no) noexcept { return condition ? yes : no; }
+/// yes where the condition holds, no elsewhere. Rounded, because a compiler that sees the compared value chosen makes a maximum
+/// of it: clang 14 does for Arm, where the maximum of -0 and 0 is 0.
+[[nodiscard]] AQ_INLINE float select(bool condition, float yes, float no) noexcept {
+    return condition ? rounded(yes) : rounded(no);
+}
 
 /// Adds the lowest nine bits of `exponent`, as an integer, to the exponent of x.
 [[nodiscard]] AQ_INLINE float add_to_exponent(float x, float exponent) noexcept {
@@ -75,7 +78,7 @@ template <class Arch>
 template <class Arch>
 [[nodiscard]] AQ_INLINE xsimd::batch<float, Arch> select(xsimd::batch_bool<float, Arch> condition, xsimd::batch<float, Arch> yes,
                                                          xsimd::batch<float, Arch> no) noexcept {
-    return xsimd::select(condition, yes, no);
+    return xsimd::select(condition, lanes::rounded(yes), lanes::rounded(no));
 }
 
 template <class Arch>
