@@ -1,0 +1,42 @@
+// One number for everything that products compute over 240 fixed cases. The same on every instruction set, compiler, optimisation
+// level and architecture; a change of it is a change of the library's arithmetic, and belongs in the changelog.
+#include <doctest/doctest.h>
+
+#include "support/gemm_case.hpp"
+
+using namespace aq_test;
+
+namespace {
+
+constexpr std::uint64_t pinned = 13264374486818245547U;
+
+/// FNV-1a over values, not over memory: independent of the byte order.
+struct digest {
+    std::uint64_t value = 0xCBF29CE484222325U;
+    void add(std::uint32_t v) {
+        for (int i = 0; i < 32; i += 8) value = (value ^ (v >> i & 0xFFU)) * 0x100000001B3U;
+    }
+    void add(const outcome& o) {
+        for (std::int8_t v : o.codes) add(static_cast<std::uint32_t>(static_cast<std::int32_t>(v)));
+        for (float v : o.scales) add(aq::bits_of(v));
+        for (std::int32_t v : o.zeros) add(static_cast<std::uint32_t>(v));
+        for (std::int32_t v : o.sums) add(static_cast<std::uint32_t>(v));
+        for (float v : o.y) add(aq::bits_of(v));
+    }
+};
+
+}  // namespace
+
+TEST_CASE("digest: 240 fixed cases have the pinned digest on every instruction set") {
+    for (const aq::kernel_table* kernels : runnable_kernels()) {
+        digest d;
+        for (std::uint64_t seed = 1; seed <= 240; ++seed) {
+            gemm_case c = random_case(seed + 30000, 60);
+            c.m = 1 + seed % 4;
+            c.weights.range = seed % 4 == 0 ? aq::range_search::mean_square : aq::range_search::min_max;
+            d.add(gemm_setup(c).run(*kernels));
+        }
+        MESSAGE("digest of " << std::string(kernels->isa) << ": " << d.value);
+        CHECK(d.value == pinned);
+    }
+}

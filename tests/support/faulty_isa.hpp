@@ -1,0 +1,149 @@
+/// \file
+/// An instruction set of the tests: scalar operations with pair sums in 16 bits and blocks of three rows, and one operation wrong
+/// on request. Without a fault it proves that blocks and schemes cannot be seen in the result, on every processor; with one it
+/// proves that the exact suites can fail.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "agilequant/dispatch/dispatch.hpp"
+
+namespace aq {
+namespace isa {
+struct faulty {
+    static constexpr const char* name = "faulty";
+};
+}  // namespace isa
+
+namespace faulty {
+
+enum class fault {
+    none,
+    dot4_swaps_lanes,      // a dot product with the order of another instruction set: sums of constant codes cannot tell
+    pairs_saturate_early,  // products of pairs in 15 bits
+    pairs_drop_a_sum,
+    wrong_plane,           // the nibble below
+    plane_keeps_neighbour, // no mask
+    zero_point_signed,     // zero points from 128 on turn negative
+    shift_too_far,
+    shift_forgotten,
+    float_truncates,       // an integer beyond 2^24 towards zero instead of to the nearest
+    product_flushes,       // what is below 2^-20 becomes 0
+    quad_off_by_one,
+    range_forgets_last,
+    range_takes_nan,
+    ties_away,             // half away from zero instead of to even
+    encode_clips_late,     // -128 for -127
+    encode_drops_zero,
+    sum_forgets_sign,
+    count
+};
+inline fault active = fault::none;
+
+struct ops : scalar::ops {
+    static constexpr int rows = 3;
+    static constexpr bool has_pairs = true;
+    struct i16_pairs { std::int16_t at[2]; };
+
+    static i32 load_u8_as_i32(const std::uint8_t* p) { return active == fault::zero_point_signed ? static_cast<std::int8_t>(*p) : *p; }
+    static i32 shift_left(i32 a, int count) {
+        return active == fault::shift_forgotten ? a : scalar::ops::shift_left(a, active == fault::shift_too_far ? count + 1 : count);
+    }
+    static f32 to_float(i32 v) {
+        if (active != fault::float_truncates) return static_cast<float>(v);
+        i32 magnitude = v < 0 ? -v : v;
+        i32 lost = 1;
+        while (magnitude >> 24 != 0) magnitude >>= 1, lost *= 2;
+        return static_cast<float>(v < 0 ? -magnitude : magnitude) * static_cast<float>(lost);
+    }
+    static i32 mul(i32 a, i32 b) { return a * b; }
+    static f32 mul(f32 a, f32 b) {
+        const f32 product = scalar::ops::mul(a, b);
+        return active == fault::product_flushes && product < 0x1p-20F && product > -0x1p-20F ? 0.0F : product;
+    }
+    template <int Bits>
+    static codes plane(codes c, int p) {
+        if (active == fault::wrong_plane && p > 0) --p;
+        if (active == fault::plane_keeps_neighbour && Bits != 8) {
+            for (std::uint8_t& byte : c.at) byte = static_cast<std::uint8_t>(byte >> (Bits * p));
+            return c;
+        }
+        return scalar::ops::plane<Bits>(c, p);
+    }
+    static quads broadcast_quad(const std::int8_t* p) {
+        quads q = scalar::ops::broadcast_quad(p);
+        if (active == fault::quad_off_by_one) std::rotate(q.at, q.at + 1, q.at + 4);
+        return q;
+    }
+    static i32 dot4(codes w, quads a) {
+        if (active == fault::dot4_swaps_lanes) std::swap(a.at[1], a.at[2]);
+        return scalar::ops::dot4(w, a);
+    }
+
+    static i16_pairs zero_pairs() { return {}; }
+    static i16_pairs multiply_pairs(codes w, quads a) {
+        i16_pairs p;
+        for (int i = 0; i < 2; ++i) {
+            const int product = w.at[2 * i] * a.at[2 * i] + w.at[2 * i + 1] * a.at[2 * i + 1];
+            const int limit = active == fault::pairs_saturate_early ? 2047 : 32767;
+            p.at[i] = static_cast<std::int16_t>(std::min(std::max(product, -limit - 1), limit));
+        }
+        return p;
+    }
+    static i16_pairs add_pairs(i16_pairs a, i16_pairs b) {
+        for (int i = 0; i < 2; ++i) a.at[i] = static_cast<std::int16_t>(a.at[i] + b.at[i]);
+        return a;
+    }
+    static i32 widen(i16_pairs p) { return p.at[0] + (active == fault::pairs_drop_a_sum ? 0 : p.at[1]); }
+
+    static value_range range_of(const float* x, std::size_t count) {
+        if (active == fault::range_forgets_last && count != 0) --count;
+        value_range range = scalar::ops::range_of(x, count);
+        for (std::size_t i = 0; active == fault::range_takes_nan && i < count; ++i) range.high = x[i] == x[i] ? range.high : largest_value;
+        return range;
+    }
+    static void encode(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range, std::int8_t* out) {
+        if (active == fault::encode_drops_zero) zero = 0;
+        scalar::ops::encode(x, count, inverse_scale, zero, range, out);
+        for (std::size_t i = 0; i < count; ++i) {
+            const float v = rounded(x[i] * inverse_scale), truncated = static_cast<float>(static_cast<int>(v > 1e6F || v < -1e6F ? 0.0F : v));
+            const bool is_tie = v - truncated == 0.5F || v - truncated == -0.5F;
+            if (active == fault::ties_away && is_tie) out[i] = static_cast<std::int8_t>(clip(static_cast<int>(v + (v > 0 ? 0.5F : -0.5F)) + zero, range));
+            if (active == fault::encode_clips_late && out[i] == -127 && v < -127.6F) out[i] = -128;
+        }
+    }
+    static std::int32_t sum_of(const std::int8_t* c, std::size_t count) {
+        std::int32_t sum = 0;
+        for (std::size_t i = 0; i < count; ++i) sum += active == fault::sum_forgets_sign ? static_cast<std::uint8_t>(c[i]) : c[i];
+        return sum;
+    }
+};
+
+}  // namespace faulty
+}  // namespace aq
+
+#define AQ_ISA faulty
+#include "agilequant/kernels/body/store.hpp"
+#include "agilequant/kernels/body/scheme.hpp"
+#include "agilequant/kernels/body/gemm.hpp"
+#include "agilequant/kernels/body/quantize.hpp"
+#undef AQ_ISA
+
+namespace aq {
+namespace faulty {
+
+/// The products and the quantizer; the rest is scalar's.
+inline kernel_table table() {
+    kernel_table t = scalar::table;
+    t.isa = isa::faulty::name;
+    const kernel_table::gemm_function own[3][2] = {{gemm<2, 4>, gemm<2, 8>}, {gemm<4, 4>, gemm<4, 8>}, {gemm<8, 4>, gemm<8, 8>}};
+    for (int w = 0; w < 3; ++w) {
+        for (int a = 0; a < 2; ++a) t.gemm[w][a] = own[w][a];
+    }
+    t.quantize = quantize;
+    return t;
+}
+
+}  // namespace faulty
+}  // namespace aq
