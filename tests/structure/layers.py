@@ -10,7 +10,7 @@ import sys
 import tempfile
 
 # A header includes its own folder and those before it in this list.
-ORDER = ["core", "quant", "prune", "isa", "pack", "elementwise", "simd", "kernels", "model", "dispatch"]
+ORDER = ["core", "quant", "prune", "isa", "pack", "elementwise", "simd", "kernels", "dispatch", "model"]
 
 # Bodies are compiled once for each instruction set, so without `#pragma once`; like the operations that they use they compile
 # only where dispatch/foreach.hpp has opened a target region, neither alone nor twice.
