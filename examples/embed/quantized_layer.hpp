@@ -1,8 +1,7 @@
 // The engine's matrix product with 4-bit weights and 8-bit activations: what embedding agilequant adds to a project.
 #pragma once
 
-#include <agilequant/kernels/gemm.hpp>
-#include <agilequant/pack/packed_matrix.hpp>
+#include <agilequant/agilequant.hpp>
 
 #include "engine.hpp"
 

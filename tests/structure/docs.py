@@ -8,7 +8,8 @@ import compiler
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 QUOTED = re.compile(r"`([^`\n]+)`")
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
-PATH = re.compile(r"[\w.-]+(/[\w.-]+)+/?|[\w.-]+/|[\w-]+\.(md|hpp|cpp|py|txt|cmake|json)")
+PATH = re.compile(r"[\w.-]+(/[\w.-]+)+/?|[\w.-]+/")
+FILE = re.compile(r"[\w-]+\.(md|hpp|cpp|py|cmake)")  # without a folder: any file of that name will do
 
 
 def documents(root):
@@ -24,7 +25,9 @@ def missing_paths(root, document, text):
             name = name.removeprefix("./")
             looks = PATH.fullmatch(name)
             sure = name.endswith("/") or re.search(r"\.\w+$", name) or (root / name.split("/")[0]).exists()
-            if looks and sure and not name.startswith(("build/", "../shared", "agilequant/")):
+            if FILE.fullmatch(name) and not any(root.glob("*/**/" + name)) and not (root / name).exists():
+                names.add(name)
+            elif looks and sure and not name.startswith(("build/", "../shared", "agilequant/")):
                 names.add(name)
             elif looks and name.startswith("agilequant/"):
                 names.add("include/" + name)
