@@ -82,8 +82,8 @@ class Muon:
 
 
 def rate_at(step: int, steps: int) -> float:
-    """Warm up over 50 steps, hold, then fall linearly to 2 % over the last 60 % of the run."""
-    return min(1.0, (step + 1) / 50, 0.02 + 0.98 * (steps - step) / (0.6 * steps))
+    """Warm up over 50 steps, hold, then fall linearly to 2 % over the last 44 % of the run."""
+    return min(1.0, (step + 1) / 50, 0.02 + 0.98 * (steps - step) / (0.44 * steps))
 
 
 def plot(curve, path: str, final: float) -> None:
@@ -103,7 +103,7 @@ def plot(curve, path: str, final: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--out", required=True, help="folder to write to; an interrupted run found there goes on")
-    parser.add_argument("--steps", type=int, default=2800)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=16, help="windows of 512 bytes a step")
     parser.add_argument("--rate", type=float, default=0.02, help="of the matrices; the rest learns at a fifth of it")
     parser.add_argument("--decay", type=float, default=0.1)

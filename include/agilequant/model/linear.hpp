@@ -5,6 +5,7 @@
 
 #include "agilequant/kernels/gemm.hpp"
 #include "agilequant/kernels/gemm_float.hpp"
+#include "agilequant/kernels/quantized_rows.hpp"
 #include "agilequant/model/run_context.hpp"
 
 namespace aq {
@@ -56,25 +57,23 @@ public:
         if (is_float_) return status::ok;
         const part_timer timed(context.times, part::quantize);
         const k_layout_view layout = first.weights().layout;
-        AQ_TRY(memory_.reserve(activation_bytes(x.rows, layout)));
-        AQ_TRY(place_activations(x.rows, layout, format.activations, memory_.data(), memory_.size(), codes_));
+        AQ_TRY(codes_.prepare(x.rows, layout, format.activations));
         AQ_TRY(context.scratch.reserve(context.threads.workers, quantize_scratch_bytes(layout)));
         const std::size_t pieces = piece_count(context.threads, x.rows);
         return context.for_each(pieces, [&](std::size_t i, std::size_t worker) {
             return quantize_rows(*context.kernels, x, layout, format.activations, piece(x.rows, pieces, i), context.scratch.of(worker),
-                                 context.scratch.bytes(), codes_);
+                                 context.scratch.bytes(), codes_.view());
         });
     }
 
     [[nodiscard]] bool is_float() const noexcept { return is_float_; }
     [[nodiscard]] matrix_view<const float> values() const noexcept { return x_; }
-    [[nodiscard]] const activations_view& codes() const noexcept { return codes_; }
+    [[nodiscard]] const activations_view& codes() const noexcept { return codes_.view(); }
 
 private:
     bool is_float_ = true;
     matrix_view<const float> x_;
-    activations_view codes_;
-    aligned_buffer<std::byte> memory_;
+    quantized_rows codes_;
 };
 
 /// y [m,n] = epilogue(x w^T). y overlaps neither; any cut into threads gives the same bits.
