@@ -85,7 +85,8 @@ TEST_CASE("dispatch: a name is found, absent, or unknown") {
         CHECK(s == (std::string(name) == "scalar" ? status::ok : status::absent_isa));  // known, whatever this build holds
         CHECK(found == &aq::scalar::table);
     }
-    for (const char* name : {"", "AVX2", "avx", "avx22", "scalar ", "best"}) CHECK(aq::find_kernels(name, everything, found) == status::unknown_isa);
+    for (const char* name : {"", "AVX2", "avx", "avx22", "scalar ", "best"})
+        CHECK(aq::find_kernels(name, everything, found) == status::unknown_isa);
     CHECK(aq::find_kernels(nullptr, everything, found) == status::unknown_isa);
     CHECK(found == &aq::scalar::table);
 }

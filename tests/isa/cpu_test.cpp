@@ -22,8 +22,8 @@ TEST_CASE("cpu: AVX2 counts only where the processor has it and the operating sy
     using aq::isa::cpu_of;
     using aq::isa::feature;
     CHECK(cpu_of(registers(osxsave | avx, 7, avx2)).has(feature::avx2));
-    CHECK(cpu_of(registers(~0U, 0xE7, ~0U)).has(feature::avx2));        // with AVX-512 and everything else
-    CHECK_FALSE(cpu_of(registers(avx, 7, avx2)).has(feature::avx2));    // no OSXSAVE: XCR0 is not to be believed
+    CHECK(cpu_of(registers(~0U, 0xE7, ~0U)).has(feature::avx2));          // with AVX-512 and everything else
+    CHECK_FALSE(cpu_of(registers(avx, 7, avx2)).has(feature::avx2));      // no OSXSAVE: XCR0 is not to be believed
     CHECK_FALSE(cpu_of(registers(osxsave, 7, avx2)).has(feature::avx2));  // AVX masked, as hypervisors do
     CHECK_FALSE(cpu_of(registers(osxsave | avx, 0, avx2)).has(feature::avx2));
     CHECK_FALSE(cpu_of(registers(osxsave | avx, 3, avx2)).has(feature::avx2));  // XMM saved, YMM not

@@ -18,7 +18,8 @@ TEST_CASE("exact: random shapes, formats, strides and layouts") {
 }
 
 TEST_CASE("exact: primes, powers of two and their neighbours, one long depth") {
-    constexpr std::size_t sizes[][3] = {{1, 1, 4099}, {2, 17, 4099}, {3, 16, 1024}, {13, 31, 257}, {7, 127, 509}, {64, 64, 64}, {5, 33, 896}, {1, 48, 11008}};
+    constexpr std::size_t sizes[][3] = {{1, 1, 4099},  {2, 17, 4099}, {3, 16, 1024}, {13, 31, 257},
+                                        {7, 127, 509}, {64, 64, 64},  {5, 33, 896},  {1, 48, 11008}};
     std::uint64_t seed = 77;
     for (const aq::kernel_table* kernels : runnable_kernels()) {
         for (const auto& size : sizes) {
@@ -40,7 +41,8 @@ TEST_CASE("exact: primes, powers of two and their neighbours, one long depth") {
 
 TEST_CASE("exact: activations that are not numbers, infinite, denormal, or huge") {
     constexpr float inf = std::numeric_limits<float>::infinity(), not_a_number = std::numeric_limits<float>::quiet_NaN();
-    constexpr float awkward[] = {not_a_number, -not_a_number, inf, -inf, 0.0F, -0.0F, 0x1p-149F, -0x1p-126F, 0x1p-124F, 0x1p126F, -0x1.fffffep127F, 0x1p60F, 0x1p-60F};
+    constexpr float awkward[] = {not_a_number, -not_a_number,    inf,     -inf,    0.0F, -0.0F, 0x1p-149F, -0x1p-126F, 0x1p-124F,
+                                 0x1p126F,     -0x1.fffffep127F, 0x1p60F, 0x1p-60F};
     for (const aq::kernel_table* kernels : runnable_kernels()) {
         for (std::uint64_t seed = 1; seed <= 200; ++seed) {
             gemm_case c = random_case(seed + 20000, 50);

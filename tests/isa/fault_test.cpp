@@ -17,14 +17,17 @@ bool is_found(const aq::kernel_table& kernels) {
     for (std::uint64_t seed = 10001; seed <= 10200; ++seed) {
         if (differing(aq::scalar::table, kernels, random_case(seed, 70)) != 0) return true;
     }
-    const auto differs = [&](const gemm_setup& setup) { return differing(setup.run(aq::scalar::table), setup.run(kernels)) != 0; };
+    const auto differs = [&](const gemm_setup& setup) {
+        return differing(setup.run(aq::scalar::table), setup.run(kernels)) != 0;
+    };
 
     gemm_case c;  // rows against themselves: integer sums beyond 2^24, which a float has to round
     c.m = 8;
     c.k = 30011;
     c.weights = {8, false, 0};
     gemm_setup large(c);
-    for (std::size_t i = 0; i < c.m * c.k; ++i) large.x.at(i / c.k, i % c.k) = large.w.at(0, i % c.k) * (i % c.k < i / c.k * 37 ? 0.5F : 1.0F);
+    for (std::size_t i = 0; i < c.m * c.k; ++i)
+        large.x.at(i / c.k, i % c.k) = large.w.at(0, i % c.k) * (i % c.k < i / c.k * 37 ? 0.5F : 1.0F);
     if (differs(large)) return true;
 
     c.m = 4;  // no tail and no exponents: the quantizer reads x itself
@@ -33,7 +36,9 @@ bool is_found(const aq::kernel_table& kernels) {
     gemm_setup awkward(c);
     for (std::size_t i = 0; i < c.m * c.k; ++i) {
         float& x = awkward.x.at(i / c.k, i % c.k);
-        x = i % 3 == 0 ? std::numeric_limits<float>::quiet_NaN() : i % 3 == 1 ? static_cast<float>(static_cast<int>(i % 9) - 4) * 0.5F : x;
+        x = i % 3 == 0   ? std::numeric_limits<float>::quiet_NaN()
+            : i % 3 == 1 ? static_cast<float>(static_cast<int>(i % 9) - 4) * 0.5F
+                         : x;
     }
     if (differs(awkward)) return true;
     awkward.format.is_static = true;

@@ -37,7 +37,8 @@ struct product {
     activation_buffer a;
 
     product(const aq::kernel_table& kernels, const gemm_case& c) : setup(c), w(setup.weights()), a(c.m, w.layout, setup.format) {
-        REQUIRE(aq::quantize_rows(kernels, setup.x.view(), w.layout, setup.format, {0, c.m}, a.scratch.data(), a.scratch.size(), a.view) == status::ok);
+        REQUIRE(aq::quantize_rows(kernels, setup.x.view(), w.layout, setup.format, {0, c.m}, a.scratch.data(), a.scratch.size(),
+                                  a.view) == status::ok);
     }
     /// y before the epilogue was `before`.
     matrix run(const aq::kernel_table& kernels, aq::epilogue_ref epilogue, const matrix& before) const {
@@ -81,7 +82,8 @@ TEST_CASE("epilogue: stages run one after another, on the same bits as plain loo
         for (const gemm_case& c : cases()) {
             INFO(std::string(kernels->isa) << ": " << text(c));
             random_source random(c.seed);
-            const matrix bias = random_matrix(random, 1, c.n), x = random_matrix(random, c.m, c.n, 2), gate = random_matrix(random, c.m, c.n, 1);
+            const matrix bias = random_matrix(random, 1, c.n), x = random_matrix(random, c.m, c.n, 2),
+                         gate = random_matrix(random, c.m, c.n, 1);
             const product p(*kernels, c);
             const matrix nothing(c.m, c.n);
             const matrix plain = p.run(*kernels, {}, nothing);

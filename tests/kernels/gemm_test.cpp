@@ -30,8 +30,8 @@ struct manual {
 
     /// Weight codes weight(r, position), zero 0, scale 1; activation codes activation(row, position), zero 0, scale 1.
     template <class Weight, class Activation>
-    manual(std::size_t m, std::size_t n, std::size_t k, aq::weight_format format, int activation_bits, Weight&& weight, Activation&& activation,
-           const std::uint8_t* exponents = nullptr) {
+    manual(std::size_t m, std::size_t n, std::size_t k, aq::weight_format format, int activation_bits, Weight&& weight,
+           Activation&& activation, const std::uint8_t* exponents = nullptr) {
         aq::coded_matrix coded;
         REQUIRE(coded.reset(format, n, k) == status::ok);
         for (std::size_t r = 0; r < n; ++r) {
@@ -69,12 +69,14 @@ struct manual {
 };
 
 /// How many outputs lie further from the oracle in double than the bound says; `worst` becomes the largest error in bounds.
-std::size_t beyond_bound(const gemm_setup& setup, const aq::kernel_table& kernels, double nudge, double& worst, double& largest_bound) {
+std::size_t beyond_bound(const gemm_setup& setup, const aq::kernel_table& kernels, double nudge, double& worst,
+                         double& largest_bound) {
     const gemm_case& c = setup.what;
     const aq::packed_weights w = setup.weights();
     activation_buffer a(c.m, w.layout, setup.format);
     matrix y(c.m, c.n);
-    REQUIRE(aq::quantize_rows(kernels, setup.x.view(), w.layout, setup.format, {0, c.m}, a.scratch.data(), a.scratch.size(), a.view) == status::ok);
+    REQUIRE(aq::quantize_rows(kernels, setup.x.view(), w.layout, setup.format, {0, c.m}, a.scratch.data(), a.scratch.size(),
+                              a.view) == status::ok);
     REQUIRE(aq::gemm(kernels, {w, a.view, y.view(), {}}) == status::ok);
     std::vector<double> x_values(c.m * c.k), w_values(c.n * c.k), expected(c.m * c.n);
     aq::reference::dequantize(a.view, w.layout, {x_values.data(), c.m, c.k});
@@ -144,9 +146,12 @@ TEST_CASE("exact: with scales that are powers of two and small values the result
             const int weight_bits = random.between(2, 8), activation_bits = random.flip() ? 8 : 4;
             const std::size_t m = 1 + random.below(4), n = 1 + random.below(40), k = random.below(100);
             const std::size_t group = random.flip() ? 0 : 1 + random.below(40);
-            manual p(m, n, k, {weight_bits, true, group}, activation_bits,
-                     [&](std::size_t, std::size_t) { return random.between(0, (1 << weight_bits) - 1); },
-                     [&](std::size_t, std::size_t) { return activation_bits == 8 ? random.between(-127, 127) : random.between(0, 15); });
+            manual p(
+                m, n, k, {weight_bits, true, group}, activation_bits,
+                [&](std::size_t, std::size_t) { return random.between(0, (1 << weight_bits) - 1); },
+                [&](std::size_t, std::size_t) {
+                    return activation_bits == 8 ? random.between(-127, 127) : random.between(0, 15);
+                });
             // zero points and scales 2^-3 .. 2^2 of both sides; the offset has to follow
             for (float& s : p.scales) s = std::ldexp(1.0F, random.between(-3, 2));
             for (std::int32_t& z : p.zeros) z = random.between(activation_bits == 8 ? -127 : 0, activation_bits == 8 ? 127 : 15);
@@ -161,9 +166,8 @@ TEST_CASE("exact: with scales that are powers of two and small values the result
             for (std::size_t r = 0; r < m; ++r) {
                 for (std::size_t j = 0; j < n; ++j) {
                     std::int64_t sum = 0;
-                    aq::reference::for_each_group(p.w, p.a, r, j, [&](const aq::reference::group_sums& g) {
-                        sum += g.products - p.zeros[r] * g.weights;
-                    });
+                    aq::reference::for_each_group(
+                        p.w, p.a, r, j, [&](const aq::reference::group_sums& g) { sum += g.products - p.zeros[r] * g.weights; });
                     REQUIRE(std::abs(sum) < 1 << 24);
                     CHECK(y.at(r, j) == static_cast<float>(sum) * p.scales[r]);
                 }
@@ -181,7 +185,9 @@ TEST_CASE("exact: the order of float operations is the one that docs/numerics.md
             const gemm_setup setup(c);
             const aq::packed_weights w = setup.weights();
             outcome o = setup.run(*kernels);
-            const aq::activations_view a{c.activation_bits, c.m, w.layout.packed, w.layout.id, o.codes.data(), o.scales.data(), o.zeros.data(), o.sums.data()};
+            const aq::activations_view a{
+                c.activation_bits, c.m,          w.layout.packed, w.layout.id, o.codes.data(), o.scales.data(),
+                o.zeros.data(),    o.sums.data()};
             bool same = true;
             for (std::size_t r = 0; r < c.m; ++r) {
                 for (std::size_t j = 0; j < c.n; ++j) {
@@ -215,8 +221,10 @@ TEST_CASE("exact: every pair of codes, at every width, through every instruction
                 const int low = activation_bits == 8 ? -127 : -7, high = activation_bits == 8 ? 127 : 15;
                 const auto m = static_cast<std::size_t>(high - low + 1), n = std::size_t{1} << weight_bits;
                 constexpr std::size_t k = 80;  // more than the 16-bit sums of W4A8 hold
-                const manual p(m, n, k, {weight_bits, true, 0}, activation_bits, [](std::size_t r, std::size_t) { return static_cast<int>(r); },
-                               [&](std::size_t r, std::size_t) { return low + static_cast<int>(r); });
+                const manual p(
+                    m, n, k, {weight_bits, true, 0}, activation_bits,
+                    [](std::size_t r, std::size_t) { return static_cast<int>(r); },
+                    [&](std::size_t r, std::size_t) { return low + static_cast<int>(r); });
                 const matrix y = p.product(*kernels);
                 std::size_t wrong = 0;
                 for (std::size_t r = 0; r < m; ++r) {
@@ -236,7 +244,8 @@ TEST_CASE("exact: 16-bit partial sums at their bound: extreme codes, all of one 
         CAPTURE(std::string(kernels->isa));
         for (int weight_bits : {2, 4, 8}) {
             for (int activation_bits : {4, 8}) {
-                const int w_high = (1 << weight_bits) - 1, a_high = activation_bits == 8 ? 127 : 15, a_low = activation_bits == 8 ? -127 : -7;
+                const int w_high = (1 << weight_bits) - 1, a_high = activation_bits == 8 ? 127 : 15,
+                          a_low = activation_bits == 8 ? -127 : -7;
                 const std::int64_t steps = aq::pair_sums_in_16_bits(weight_bits, activation_bits);
                 // a pair sum has two of a step's four products, so `steps` of them take 4 * steps positions
                 const auto bound = static_cast<std::size_t>(4 * steps);
@@ -253,8 +262,10 @@ TEST_CASE("exact: 16-bit partial sums at their bound: extreme codes, all of one 
                             default: return c == (r - 4) * 7 ? a_low : 0;
                         }
                     };
-                    const manual p(12, 17, k, {weight_bits, true, 0}, activation_bits,
-                                   [&](std::size_t r, std::size_t c) { return r == 16 ? static_cast<int>(c % 2) * w_high : w_high; }, activation);
+                    const manual p(
+                        12, 17, k, {weight_bits, true, 0}, activation_bits,
+                        [&](std::size_t r, std::size_t c) { return r == 16 ? static_cast<int>(c % 2) * w_high : w_high; },
+                        activation);
                     const matrix y = p.product(*kernels);
                     for (std::size_t r = 0; r < 12; ++r) {
                         std::int64_t plain = 0, odd = 0;
@@ -282,11 +293,13 @@ TEST_CASE("exact: 32-bit sums hold at the largest depth, and one more is refused
             // the same sum in Horner form: 518 channels of 2^7 and 7 of 2^0; and of 4-bit weights, 8806 of 2^7 and 120 of 2^0
             std::vector<std::uint8_t> exponents(8926, 7);
             for (std::size_t i = 518; i < 525; ++i) exponents[i] = 0;
-            const manual trip8(1, 1, 525, {8, true, 0}, 8, most, [&](std::size_t, std::size_t) { return sign * 127; }, exponents.data());
+            const manual trip8(
+                1, 1, 525, {8, true, 0}, 8, most, [&](std::size_t, std::size_t) { return sign * 127; }, exponents.data());
             CHECK(trip8.product(*kernels).at(0, 0) == static_cast<float>(sign * std::int64_t{66311} * 255 * 127));
             for (std::size_t i = 0; i < 8926; ++i) exponents[i] = i < 8806 ? 7 : 0;
-            const manual trip4(1, 1, 8926, {4, true, 0}, 8, [](std::size_t, std::size_t) { return 15; },
-                               [&](std::size_t, std::size_t) { return sign * 127; }, exponents.data());
+            const manual trip4(
+                1, 1, 8926, {4, true, 0}, 8, [](std::size_t, std::size_t) { return 15; },
+                [&](std::size_t, std::size_t) { return sign * 127; }, exponents.data());
             CHECK(trip4.w.layout.depth == 1127288);
             CHECK(trip4.product(*kernels).at(0, 0) == static_cast<float>(sign * std::int64_t{1127288} * 15 * 127));
         }
@@ -294,7 +307,9 @@ TEST_CASE("exact: 32-bit sums hold at the largest depth, and one more is refused
     // what gemm itself refuses, whatever packing let through
     for (int weight_bits = 2; weight_bits <= 8; ++weight_bits) {
         for (int activation_bits = 2; activation_bits <= 8; ++activation_bits) {
-            manual p(1, 1, 1, {weight_bits, true, 0}, activation_bits, [](std::size_t, std::size_t) { return 1; }, [](std::size_t, std::size_t) { return 1; });
+            manual p(
+                1, 1, 1, {weight_bits, true, 0}, activation_bits, [](std::size_t, std::size_t) { return 1; },
+                [](std::size_t, std::size_t) { return 1; });
             matrix y(1, 1);
             const auto limit = static_cast<std::uint64_t>(aq::max_k(weight_bits, activation_bits));
             p.w.layout.depth = limit;
@@ -318,8 +333,8 @@ TEST_CASE("exact: a row of a GEMM is the GEMV of that row, and any cut into rows
             for (std::size_t r = 0; r < c.m; ++r) {
                 activation_buffer a(1, w.layout, setup.format);
                 matrix y(1, c.n);
-                REQUIRE(aq::quantize_rows(*kernels, setup.x.view().rows_from(r, 1), w.layout, setup.format, {0, 1}, a.scratch.data(), a.scratch.size(),
-                                          a.view) == status::ok);
+                REQUIRE(aq::quantize_rows(*kernels, setup.x.view().rows_from(r, 1), w.layout, setup.format, {0, 1},
+                                          a.scratch.data(), a.scratch.size(), a.view) == status::ok);
                 REQUIRE(aq::gemm(*kernels, {w, a.view, y.view(), {}}) == status::ok);
                 bool same = true;
                 for (std::size_t j = 0; j < c.n; ++j) same = same && aq::bits_of(y.at(0, j)) == aq::bits_of(whole.y[r * c.n + j]);
@@ -329,7 +344,9 @@ TEST_CASE("exact: a row of a GEMM is the GEMV of that row, and any cut into rows
             for (std::size_t threads = 1; threads <= 8; ++threads) {
                 activation_buffer a(c.m, w.layout, setup.format);
                 matrix y(c.m, c.n);
-                const auto cut = [&](std::size_t size, std::size_t t) { return aq::index_range{size * t / threads, size * (t + 1) / threads}; };
+                const auto cut = [&](std::size_t size, std::size_t t) {
+                    return aq::index_range{size * t / threads, size * (t + 1) / threads};
+                };
                 const auto parallel = [&](auto&& work) {
                     std::vector<std::thread> pool;
                     for (std::size_t t = 0; t < threads; ++t) pool.emplace_back(work, t);
@@ -339,8 +356,8 @@ TEST_CASE("exact: a row of a GEMM is the GEMV of that row, and any cut into rows
                 const matrix& x = setup.x;
                 parallel([&](std::size_t t) {
                     std::vector<float> scratch(aq::quantize_scratch_bytes(w.layout) / sizeof(float) + 1, not_a_number);
-                    failures[t] += aq::quantize_rows(*kernels, x.view(), w.layout, setup.format, cut(c.m, t), scratch.data(), scratch.size() * sizeof(float),
-                                                     a.view) != status::ok;
+                    failures[t] += aq::quantize_rows(*kernels, x.view(), w.layout, setup.format, cut(c.m, t), scratch.data(),
+                                                     scratch.size() * sizeof(float), a.view) != status::ok;
                 });
                 parallel([&](std::size_t t) {
                     const bool by_rows = threads % 2 == 0;
@@ -357,10 +374,12 @@ TEST_CASE("exact: a row of a GEMM is the GEMV of that row, and any cut into rows
 
 TEST_CASE("edges: a sub-range writes its own block of y and nothing else") {
     for (const aq::kernel_table* kernels : runnable_kernels()) {
-        const manual p(7, 53, 33, {4, true, 16}, 8, [](std::size_t r, std::size_t c) { return static_cast<int>((r + c) % 16); },
-                       [](std::size_t r, std::size_t c) { return static_cast<int>(r * 5 + c) - 40; });
+        const manual p(
+            7, 53, 33, {4, true, 16}, 8, [](std::size_t r, std::size_t c) { return static_cast<int>((r + c) % 16); },
+            [](std::size_t r, std::size_t c) { return static_cast<int>(r * 5 + c) - 40; });
         const matrix whole = p.product(*kernels);
-        const aq::index_range rows[] = {{0, 0}, {0, 7}, {1, 2}, {2, 7}, {6, 7}, {7, 7}}, panels[] = {{0, 0}, {0, 4}, {1, 3}, {3, 4}, {4, 4}};
+        const aq::index_range rows[] = {{0, 0}, {0, 7}, {1, 2}, {2, 7}, {6, 7}, {7, 7}},
+                              panels[] = {{0, 0}, {0, 4}, {1, 3}, {3, 4}, {4, 4}};
         for (const aq::index_range r : rows) {
             for (const aq::index_range q : panels) {
                 matrix y(7, 53, 2);
@@ -414,7 +433,8 @@ TEST_CASE("edges: no byte beyond any buffer is touched, and padding is of no acc
                 for (std::size_t r = 0; r < lanes; ++r) {
                     for (std::size_t p = 0; p < w.layout.packed; ++p) {
                         if (r < w.n && w.layout.channel(p) != aq::padding) continue;
-                        aq::pack_code(codes.data(), aq::portable_tile::at(r, p, w.layout.packed, w.bits), (1 << aq::storage_bits(w.bits)) - 1);
+                        aq::pack_code(codes.data(), aq::portable_tile::at(r, p, w.layout.packed, w.bits),
+                                      (1 << aq::storage_bits(w.bits)) - 1);
                     }
                 }
                 w.codes = codes.data();
@@ -426,11 +446,14 @@ TEST_CASE("edges: no byte beyond any buffer is touched, and padding is of no acc
                 guarded<float> x(c.m * c.k, side), y(c.m * c.n, side);
                 for (std::size_t i = 0; i < c.m * c.k; ++i) x[i] = setup.x.at(i / c.k, i % c.k);
                 guarded<std::int8_t> a_codes(c.m * w.layout.packed, side);
-                guarded<float> a_scales(c.m, side), scratch(w.layout.order == nullptr ? 0 : aq::quantize_scratch_bytes(w.layout) / 4, side);
+                guarded<float> a_scales(c.m, side),
+                    scratch(w.layout.order == nullptr ? 0 : aq::quantize_scratch_bytes(w.layout) / 4, side);
                 guarded<std::int32_t> a_zeros(c.m, side), a_sums(c.m * w.layout.groups, side);
-                const aq::activations_view a{c.activation_bits, c.m, w.layout.packed, w.layout.id, a_codes.data(), a_scales.data(), a_zeros.data(), a_sums.data()};
-                REQUIRE(aq::quantize_rows(*kernels, {x.data(), c.m, c.k}, w.layout, setup.format, {0, c.m}, scratch.data(), scratch.size() * sizeof(float), a) ==
-                        status::ok);
+                const aq::activations_view a{
+                    c.activation_bits, c.m,          w.layout.packed, w.layout.id, a_codes.data(), a_scales.data(),
+                    a_zeros.data(),    a_sums.data()};
+                REQUIRE(aq::quantize_rows(*kernels, {x.data(), c.m, c.k}, w.layout, setup.format, {0, c.m}, scratch.data(),
+                                          scratch.size() * sizeof(float), a) == status::ok);
                 REQUIRE(aq::gemm(*kernels, {w, a, {y.data(), c.m, c.n}, {}}) == status::ok);
                 matrix result(c.m, c.n);
                 for (std::size_t i = 0; i < c.m * c.n; ++i) result.at(i / c.n, i % c.n) = y[i];
@@ -529,7 +552,8 @@ TEST_CASE("a product whose format is a type") {
     REQUIRE(packed.assign(w.view()) == status::ok);
     const auto view = packed.view();
     activation_buffer a(3, view.weights.layout, {});
-    REQUIRE(aq::quantize_rows(aq::scalar::table, x.view(), view.weights.layout, {}, {0, 3}, a.scratch.data(), a.scratch.size(), a.view) == status::ok);
+    REQUIRE(aq::quantize_rows(aq::scalar::table, x.view(), view.weights.layout, {}, {0, 3}, a.scratch.data(), a.scratch.size(),
+                              a.view) == status::ok);
     matrix y(3, 20), z(3, 20);
     CHECK(aq::gemm(aq::scalar::table, view, a.view, y.view()) == status::ok);
     CHECK(aq::gemm(aq::scalar::table, {view.weights, a.view, z.view(), {}}) == status::ok);

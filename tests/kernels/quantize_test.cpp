@@ -30,7 +30,8 @@ outcome quantized(const aq::kernel_table& kernels, const std::vector<float>& x, 
     const layout_owner owner(x.size(), 0, exponents);
     const aq::k_layout_view l = owner.layout.view();
     activation_buffer a(1, l, format);
-    REQUIRE(aq::quantize_rows(kernels, {x.data(), 1, x.size()}, l, format, {0, 1}, a.scratch.data(), a.scratch.size(), a.view) == status::ok);
+    REQUIRE(aq::quantize_rows(kernels, {x.data(), 1, x.size()}, l, format, {0, 1}, a.scratch.data(), a.scratch.size(), a.view) ==
+            status::ok);
     return gemm_setup::collect(a.view, l, matrix(0, 0));
 }
 
@@ -43,7 +44,8 @@ aq::activation_format format_of(int bits, bool asymmetric) {
 
 /// Inputs that reach every rule: ordinary, tiny, huge, not numbers.
 float awkward_value(random_source& random) {
-    constexpr float awkward[] = {not_a_number, -not_a_number, infinity, -infinity, 0.0F, -0.0F, 0x1p-149F, -0x1p-130F, 0x1p126F, -0x1p127F, 0x1.fffffep127F, 0x1p-124F, 1e-30F, 1e30F};
+    constexpr float awkward[] = {not_a_number, -not_a_number, infinity,  -infinity,       0.0F,      -0.0F,  0x1p-149F,
+                                 -0x1p-130F,   0x1p126F,      -0x1p127F, 0x1.fffffep127F, 0x1p-124F, 1e-30F, 1e30F};
     return random.below(4) == 0 ? awkward[random.below(std::size(awkward))] : random.value();
 }
 
@@ -66,12 +68,14 @@ TEST_CASE("exact: codes, scales, zero points and sums are those of quant/uniform
             const bool is_awkward = random.flip();
             matrix x(m, k, random.below(5));
             for (std::size_t i = 0; i < m * k; ++i) x.at(i / k, i % k) = is_awkward ? awkward_value(random) : random.value();
-            INFO(std::string(kernels->isa) << " seed " << seed << " m " << m << " k " << k << " group " << group << " bits " << format.bits);
+            INFO(std::string(kernels->isa) << " seed " << seed << " m " << m << " k " << k << " group " << group << " bits "
+                                           << format.bits);
 
             const layout_owner owner(k, group, exponents);
             const aq::k_layout_view l = owner.layout.view();
             activation_buffer a(m, l, format);
-            REQUIRE(aq::quantize_rows(*kernels, x.view(), l, format, {0, m}, a.scratch.data(), a.scratch.size(), a.view) == status::ok);
+            REQUIRE(aq::quantize_rows(*kernels, x.view(), l, format, {0, m}, a.scratch.data(), a.scratch.size(), a.view) ==
+                    status::ok);
 
             const aq::code_range codes = aq::activation_codes(format.bits, format.is_asymmetric);
             std::size_t wrong = 0;
@@ -84,8 +88,9 @@ TEST_CASE("exact: codes, scales, zero points and sums are those of quant/uniform
                         }
                     }
                 }
-                const aq::affine fit = format.is_static ? format.fixed
-                                                        : aq::fit(aq::range_of(arranged.data(), l.packed), codes, format.is_asymmetric);
+                const aq::affine fit = format.is_static
+                                           ? format.fixed
+                                           : aq::fit(aq::range_of(arranged.data(), l.packed), codes, format.is_asymmetric);
                 wrong += aq::bits_of(a.view.scales[r]) == aq::bits_of(fit.scale) ? 0U : 1U;
                 wrong += a.view.zeros[r] == fit.zero ? 0U : 1U;
                 std::size_t group_index = 0;
@@ -127,7 +132,8 @@ TEST_CASE("numeric: per token, a value comes back within half a step of its chan
                     const double step = static_cast<double>(o.scales[0]) * (1 << l.runs[i].exponent);
                     for (std::size_t p = l.runs[i].begin; p < l.runs[i].end; ++p) {
                         if (l.channel(p) == aq::padding) continue;
-                        worst = std::max(worst, std::fabs(step * (o.codes[p] - o.zeros[0]) - static_cast<double>(x[l.channel(p)])) / step);
+                        worst = std::max(
+                            worst, std::fabs(step * (o.codes[p] - o.zeros[0]) - static_cast<double>(x[l.channel(p)])) / step);
                     }
                 }
                 CAPTURE(bits);
@@ -207,18 +213,22 @@ TEST_CASE("edges: misaligned rows, strides and sub-ranges; other rows stay as th
             const aq::k_layout_view l = owner.layout.view();
             const matrix x = random_matrix(random, 5, k);
             activation_buffer expected(5, l, {});
-            REQUIRE(aq::quantize_rows(*kernels, x.view(), l, {}, {0, 5}, expected.scratch.data(), expected.scratch.size(), expected.view) == status::ok);
+            REQUIRE(aq::quantize_rows(*kernels, x.view(), l, {}, {0, 5}, expected.scratch.data(), expected.scratch.size(),
+                                      expected.view) == status::ok);
             for (std::size_t shift = 0; shift < 16; ++shift) {
                 std::vector<float> moved(5 * (k + shift) + 16, not_a_number);
-                for (std::size_t r = 0; r < 5; ++r) std::memcpy(moved.data() + shift + r * (k + shift), x.data.data() + r * k, k * sizeof(float));
+                for (std::size_t r = 0; r < 5; ++r)
+                    std::memcpy(moved.data() + shift + r * (k + shift), x.data.data() + r * k, k * sizeof(float));
                 activation_buffer a(5, l, {});
-                REQUIRE(aq::quantize_rows(*kernels, {moved.data() + shift, 5, k, k + shift}, l, {}, {1, 4}, a.scratch.data(), a.scratch.size(), a.view) ==
-                        status::ok);
+                REQUIRE(aq::quantize_rows(*kernels, {moved.data() + shift, 5, k, k + shift}, l, {}, {1, 4}, a.scratch.data(),
+                                          a.scratch.size(), a.view) == status::ok);
                 CHECK(std::memcmp(a.view.codes + l.packed, expected.view.codes + l.packed, 3 * l.packed) == 0);
                 CHECK(std::memcmp(a.view.scales + 1, expected.view.scales + 1, 3 * sizeof(float)) == 0);
-                CHECK(std::memcmp(a.view.sums + l.groups, expected.view.sums + l.groups, 3 * l.groups * sizeof(std::int32_t)) == 0);
+                CHECK(std::memcmp(a.view.sums + l.groups, expected.view.sums + l.groups, 3 * l.groups * sizeof(std::int32_t)) ==
+                      0);
                 for (std::size_t r : sizes{0, 4}) {
-                    CHECK((aq::bits_of(a.view.scales[r]) == 0xFFFFFFFFU && a.view.zeros[r] == -1 && a.view.codes[r * l.packed] == -1));
+                    CHECK((aq::bits_of(a.view.scales[r]) == 0xFFFFFFFFU && a.view.zeros[r] == -1 &&
+                           a.view.codes[r * l.packed] == -1));
                     CHECK(a.view.sums[r * l.groups] == -1);
                 }
             }
@@ -264,7 +274,8 @@ TEST_CASE("quantize_rows refuses what does not fit, each with its own status, an
     CHECK(with([](call& c) { c.out.scales = nullptr; }) == status::null_pointer);
     CHECK(with([](call& c) { c.out.zeros = nullptr; }) == status::null_pointer);
     CHECK(with([](call& c) { c.out.sums = nullptr; }) == status::null_pointer);
-    for (int bits : {-1, 0, 1, 4, 9, 99}) CHECK(with([&](call& c) { c.format.bits = bits; }) == status::bad_argument);  // out is for 8
+    for (int bits : {-1, 0, 1, 4, 9, 99})
+        CHECK(with([&](call& c) { c.format.bits = bits; }) == status::bad_argument);  // out is for 8
     // a calibrated scale has to be a number that can be divided by, its zero point a code
     for (float scale : {0.0F, -1.0F, not_a_number, infinity, 0x1p-125F, 0x1p127F}) {
         CHECK(with([&](call& c) { c.format.is_static = true, c.format.fixed = {scale, 0}; }) == status::bad_argument);
@@ -282,5 +293,6 @@ TEST_CASE("quantize_rows refuses what does not fit, each with its own status, an
     CHECK(aq::place_activations(3, l, {}, a.storage.data(), a.storage.size() - 1, out) == status::scratch_too_small);
     CHECK(aq::place_activations(3, l, {}, nullptr, a.storage.size(), out) == status::null_pointer);
     CHECK(aq::place_activations(0, l, {}, nullptr, 0, out) == status::ok);
-    CHECK(aq::quantize_rows(aq::scalar::table, {nullptr, 0, 20}, l, {}, {0, 0}, a.scratch.data(), a.scratch.size(), out) == status::ok);
+    CHECK(aq::quantize_rows(aq::scalar::table, {nullptr, 0, 20}, l, {}, {0, 0}, a.scratch.data(), a.scratch.size(), out) ==
+          status::ok);
 }

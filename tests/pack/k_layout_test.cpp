@@ -33,7 +33,8 @@ const char* broken_promise(const aq::k_layout_view& l, std::size_t k, std::size_
     std::vector<int> shifts_of_group;
     for (std::size_t i = 0; i < l.run_count; ++i) {
         const aq::k_run run = l.runs[i];
-        if (run.begin != position || run.end <= run.begin || run.end % aq::k_step != 0) return "runs do not follow each other in whole steps";
+        if (run.begin != position || run.end <= run.begin || run.end % aq::k_step != 0)
+            return "runs do not follow each other in whole steps";
         if (run.exponent > exponent) return "exponents rise";
         if (run.exponent != exponent) last_channel = -1;
         exponent = run.exponent;
@@ -145,7 +146,8 @@ TEST_CASE("k_layout: runs, padding, shifts and depth for every depth to 70, and 
         }
     }
     for (std::size_t k : aq_test::sizes{127, 1009, 4099}) {
-        for (std::size_t group : aq_test::sizes{0, 5, 100, 128}) CHECK(checked(k, group, random_exponents(k + group, k, 7).data()) == "");
+        for (std::size_t group : aq_test::sizes{0, 5, 100, 128})
+            CHECK(checked(k, group, random_exponents(k + group, k, 7).data()) == "");
     }
 }
 

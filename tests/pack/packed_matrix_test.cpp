@@ -44,8 +44,8 @@ TEST_CASE("layout: a packed matrix of fixed codes has fixed bytes, scales, zeros
     // w [2,18] in groups of 16: row 0 counts 0 1 2 .. 15 0 1, row 1 is 15 throughout
     aq::coded_matrix w = coded(2, 18, {4, true, 16}, 15, 3);
     for (std::size_t c = 0; c < 18; ++c) w.codes[c] = static_cast<std::uint8_t>(c % 16);
-    w.scales[0] = 0.5F;    // row 0, group 0
-    w.scales[1] = 0.25F;   // row 0, group 1
+    w.scales[0] = 0.5F;   // row 0, group 0
+    w.scales[1] = 0.25F;  // row 0, group 1
     w.zeros[1] = 1;
     aq::packed_storage<> storage;
     REQUIRE(storage.assign(w, layout_of(18, 16)) == status::ok);
@@ -105,9 +105,11 @@ TEST_CASE("packing only moves: every value of quantize_weights is there, for eve
                     bool near = true;
                     for (std::size_t r = 0; r < n; ++r) {
                         for (std::size_t c = 0; c < k; ++c) {
-                            const double step = static_cast<double>(plain.scales[r * plain.groups + (group == 0 ? 0 : c / group)]);
+                            const double step =
+                                static_cast<double>(plain.scales[r * plain.groups + (group == 0 ? 0 : c / group)]);
                             const double error = values[r * k + columns[c]] - static_cast<double>(w.at(r, columns[c]));
-                            near = near && std::abs(error) <= (asymmetric ? 1.0001 : 0.50001) * step;  // a rounded zero point moves the ends
+                            near = near && std::abs(error) <=
+                                               (asymmetric ? 1.0001 : 0.50001) * step;  // a rounded zero point moves the ends
                         }
                     }
                     CHECK(near);
@@ -165,7 +167,8 @@ TEST_CASE("depth counts powers of two: 518 channels of 2^7 and 7 plain ones are 
     for (std::size_t i = 0; i < 518; ++i) exponents[i] = 7;
     const auto packed_to = [&](std::size_t k) {
         aq::packed_storage<> storage;
-        return storage.assign(coded(1, k, {8, true, 0}, 255, 0), layout_of(k, 0, {exponents.begin(), exponents.begin() + static_cast<std::ptrdiff_t>(k)}));
+        return storage.assign(coded(1, k, {8, true, 0}, 255, 0),
+                              layout_of(k, 0, {exponents.begin(), exponents.begin() + static_cast<std::ptrdiff_t>(k)}));
     };
     CHECK(packed_to(525) == status::ok);
     CHECK(packed_to(526) == status::depth_over_limit);

@@ -32,7 +32,8 @@ std::vector<std::uint8_t> packed(int bits) {
     std::vector<std::uint8_t> bytes(portable_tile::panels(17) * portable_tile::panel_bytes(16, bits));
     for (std::size_t r = 0; r < 17; ++r) {
         for (std::size_t p = 0; p < 16; ++p) {
-            aq::pack_code(bytes.data(), portable_tile::at(r, p, 16, bits), static_cast<int>((r + 3 * p) % (std::size_t{1} << bits)));
+            aq::pack_code(bytes.data(), portable_tile::at(r, p, 16, bits),
+                          static_cast<int>((r + 3 * p) % (std::size_t{1} << bits)));
         }
     }
     return bytes;
@@ -67,14 +68,15 @@ TEST_CASE("layout: fixed codes give fixed bytes, written out by hand") {
 TEST_CASE("layout: narrower codes stand where codes of their stored width stand") {
     for (int width : {3, 5, 6, 7}) {
         for (std::size_t p = 0; p < 32; ++p) {
-            const aq::code_place narrow = portable_tile::at(21, p, 32, width), stored = portable_tile::at(21, p, 32, aq::storage_bits(width));
+            const aq::code_place narrow = portable_tile::at(21, p, 32, width),
+                                 stored = portable_tile::at(21, p, 32, aq::storage_bits(width));
             CHECK((narrow.byte == stored.byte && narrow.shift == stored.shift));
         }
     }
 }
 
-TEST_CASE_TEMPLATE("tile: every row and position has a place of its own inside its panel", Tile, aq::tile<16, 4>, aq::tile<8, 4>, aq::tile<4, 2>,
-                   aq::tile<32, 1>) {
+TEST_CASE_TEMPLATE("tile: every row and position has a place of its own inside its panel", Tile, aq::tile<16, 4>, aq::tile<8, 4>,
+                   aq::tile<4, 2>, aq::tile<32, 1>) {
     constexpr std::size_t rows = 2 * Tile::nr + 1, positions = 48;
     for (int width : {2, 4, 8}) {
         CAPTURE(width);
@@ -85,7 +87,8 @@ TEST_CASE_TEMPLATE("tile: every row and position has a place of its own inside i
             for (std::size_t p = 0; p < positions; ++p) {
                 const aq::code_place place = Tile::at(r, p, positions, width);
                 places.emplace(place.byte, place.shift);
-                inside = inside && place.byte / panel_bytes == r / Tile::nr && place.shift >= 0 && place.shift + width <= 8 && place.shift % width == 0;
+                inside = inside && place.byte / panel_bytes == r / Tile::nr && place.shift >= 0 && place.shift + width <= 8 &&
+                         place.shift % width == 0;
             }
         }
         CHECK(inside);

@@ -23,18 +23,18 @@ enum class fault {
     dot4_swaps_lanes,      // a dot product with the order of another instruction set: sums of constant codes cannot tell
     pairs_saturate_early,  // products of pairs in 15 bits
     pairs_drop_a_sum,
-    wrong_plane,           // the nibble below
-    plane_keeps_neighbour, // no mask
-    zero_point_signed,     // zero points from 128 on turn negative
+    wrong_plane,            // the nibble below
+    plane_keeps_neighbour,  // no mask
+    zero_point_signed,      // zero points from 128 on turn negative
     shift_too_far,
     shift_forgotten,
-    float_truncates,       // an integer beyond 2^24 towards zero instead of to the nearest
-    product_flushes,       // what is below 2^-20 becomes 0
+    float_truncates,  // an integer beyond 2^24 towards zero instead of to the nearest
+    product_flushes,  // what is below 2^-20 becomes 0
     quad_off_by_one,
     range_forgets_last,
     range_takes_nan,
-    ties_away,             // half away from zero instead of to even
-    encode_clips_late,     // -128 for -127
+    ties_away,          // half away from zero instead of to even
+    encode_clips_late,  // -128 for -127
     encode_drops_zero,
     sum_forgets_sign,
     count
@@ -44,11 +44,16 @@ inline fault active = fault::none;
 struct ops : scalar::ops {
     static constexpr int rows = 3;
     static constexpr bool has_pairs = true;
-    struct i16_pairs { std::int16_t at[2]; };
+    struct i16_pairs {
+        std::int16_t at[2];
+    };
 
-    static i32 load_u8_as_i32(const std::uint8_t* p) { return active == fault::zero_point_signed ? static_cast<std::int8_t>(*p) : *p; }
+    static i32 load_u8_as_i32(const std::uint8_t* p) {
+        return active == fault::zero_point_signed ? static_cast<std::int8_t>(*p) : *p;
+    }
     static i32 shift_left(i32 a, int count) {
-        return active == fault::shift_forgotten ? a : scalar::ops::shift_left(a, active == fault::shift_too_far ? count + 1 : count);
+        return active == fault::shift_forgotten ? a
+                                                : scalar::ops::shift_left(a, active == fault::shift_too_far ? count + 1 : count);
     }
     static f32 to_float(i32 v) {
         if (active != fault::float_truncates) return static_cast<float>(v);
@@ -100,16 +105,20 @@ struct ops : scalar::ops {
     static value_range range_of(const float* x, std::size_t count) {
         if (active == fault::range_forgets_last && count != 0) --count;
         value_range range = scalar::ops::range_of(x, count);
-        for (std::size_t i = 0; active == fault::range_takes_nan && i < count; ++i) range.high = x[i] == x[i] ? range.high : largest_value;
+        for (std::size_t i = 0; active == fault::range_takes_nan && i < count; ++i)
+            range.high = x[i] == x[i] ? range.high : largest_value;
         return range;
     }
-    static void encode(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range, std::int8_t* out) {
+    static void encode(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range,
+                       std::int8_t* out) {
         if (active == fault::encode_drops_zero) zero = 0;
         scalar::ops::encode(x, count, inverse_scale, zero, range, out);
         for (std::size_t i = 0; i < count; ++i) {
-            const float v = rounded(x[i] * inverse_scale), truncated = static_cast<float>(static_cast<int>(v > 1e6F || v < -1e6F ? 0.0F : v));
+            const float v = rounded(x[i] * inverse_scale);
+            const float truncated = static_cast<float>(static_cast<int>(v > 1e6F || v < -1e6F ? 0.0F : v));
             const bool is_tie = v - truncated == 0.5F || v - truncated == -0.5F;
-            if (active == fault::ties_away && is_tie) out[i] = static_cast<std::int8_t>(clip(static_cast<int>(v + (v > 0 ? 0.5F : -0.5F)) + zero, range));
+            if (active == fault::ties_away && is_tie)
+                out[i] = static_cast<std::int8_t>(clip(static_cast<int>(v + (v > 0 ? 0.5F : -0.5F)) + zero, range));
             if (active == fault::encode_clips_late && out[i] == -127 && v < -127.6F) out[i] = -128;
         }
     }
@@ -125,7 +134,9 @@ struct ops : scalar::ops {
 
 #define AQ_ISA faulty
 #include "agilequant/kernels/body/store.hpp"
+
 #include "agilequant/kernels/body/scheme.hpp"
+
 #include "agilequant/kernels/body/gemm.hpp"
 #include "agilequant/kernels/body/quantize.hpp"
 #undef AQ_ISA

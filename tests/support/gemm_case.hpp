@@ -32,9 +32,10 @@ struct gemm_case {
 
 inline std::string text(const gemm_case& c) {
     std::ostringstream s;
-    s << "m " << c.m << " n " << c.n << " k " << c.k << " W" << c.weights.bits << (c.weights.is_asymmetric ? " asymmetric" : " symmetric")
-      << " group " << c.weights.group << " A" << c.activation_bits << (c.is_asymmetric ? " asymmetric" : " symmetric")
-      << (c.is_static ? " static" : " per token") << " trip " << static_cast<int>(c.exponents) << " seed " << c.seed;
+    s << "m " << c.m << " n " << c.n << " k " << c.k << " W" << c.weights.bits
+      << (c.weights.is_asymmetric ? " asymmetric" : " symmetric") << " group " << c.weights.group << " A" << c.activation_bits
+      << (c.is_asymmetric ? " asymmetric" : " symmetric") << (c.is_static ? " static" : " per token") << " trip "
+      << static_cast<int>(c.exponents) << " seed " << c.seed;
     return s.str();
 }
 
@@ -88,20 +89,24 @@ public:
         if (c.exponents != trip::none) exponents.resize(c.k);
         for (std::size_t i = 0; i < exponents.size(); ++i) {
             const std::size_t falling = 7 - 7 * i / c.k;
-            exponents[i] = static_cast<std::uint8_t>(c.exponents == trip::random ? random.below(8) : c.exponents == trip::falling ? falling : 7);
+            exponents[i] = static_cast<std::uint8_t>(c.exponents == trip::random    ? random.below(8)
+                                                     : c.exponents == trip::falling ? falling
+                                                                                    : 7);
         }
         x = random_matrix(random, c.m, c.k, random.below(4));
         w = random_matrix(random, c.n, c.k, random.below(4));
         for (std::size_t i = 0; i < exponents.size(); ++i) {  // channels as large as their exponents say
             for (std::size_t r = 0; r < c.m; ++r) x.at(r, i) *= static_cast<float>(1 << exponents[i]);
         }
-        REQUIRE(aq::pack(std::as_const(w).view(), c.weights, exponents.empty() ? nullptr : exponents.data(), packed) == aq::status::ok);
+        REQUIRE(aq::pack(std::as_const(w).view(), c.weights, exponents.empty() ? nullptr : exponents.data(), packed) ==
+                aq::status::ok);
         format.bits = c.activation_bits;
         format.is_asymmetric = c.is_asymmetric;
         format.is_static = c.is_static;
         // calibrated on other data: some values lie beyond its range
         const aq::value_range range{-1.75F, 2.25F};
-        if (c.is_static) format.fixed = aq::fit(range, aq::activation_codes(format.bits, format.is_asymmetric), format.is_asymmetric);
+        if (c.is_static)
+            format.fixed = aq::fit(range, aq::activation_codes(format.bits, format.is_asymmetric), format.is_asymmetric);
     }
 
     aq::packed_weights weights() const { return packed.view(); }
@@ -111,8 +116,8 @@ public:
         const aq::packed_weights packed_w = packed.view();
         activation_buffer a(what.m, packed_w.layout, format);
         matrix y(what.m, what.n);
-        REQUIRE(aq::quantize_rows(kernels, x.view(), packed_w.layout, format, {0, what.m}, a.scratch.data(), a.scratch.size(), a.view) ==
-                aq::status::ok);
+        REQUIRE(aq::quantize_rows(kernels, x.view(), packed_w.layout, format, {0, what.m}, a.scratch.data(), a.scratch.size(),
+                                  a.view) == aq::status::ok);
         REQUIRE(aq::gemm(kernels, {packed_w, a.view, y.view(), {}}) == aq::status::ok);
         return collect(a.view, packed_w.layout, y);
     }
