@@ -89,7 +89,8 @@ namespace detail {
 }
 
 /// All heads.
-[[nodiscard]] inline status attention(const kernel_table& kernels, const attention_job& job, void* scratch, std::size_t scratch_bytes) noexcept {
+[[nodiscard]] inline status attention(const kernel_table& kernels, const attention_job& job, void* scratch,
+                                      std::size_t scratch_bytes) noexcept {
     return attention(kernels, job, {0, job.heads}, scratch, scratch_bytes);
 }
 

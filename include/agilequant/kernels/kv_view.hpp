@@ -30,24 +30,26 @@
 
 namespace aq {
 
-inline constexpr std::size_t kv_step = 16;          ///< channels of a plane and tokens of the capacity are multiples of it
+inline constexpr std::size_t kv_step = 16;  ///< channels of a plane and tokens of the capacity are multiples of it
 inline constexpr std::size_t max_head_dim = 256;
 inline constexpr std::size_t max_kv_heads = std::size_t{1} << 16;
 inline constexpr std::size_t max_kv_length = std::size_t{1} << 22;  ///< positions and sums stay exact far beyond any model's
 
 struct kv_view {
     std::size_t kv_heads = 0, head_dim = 0;
-    std::size_t length = 0;                          ///< tokens
-    std::size_t capacity = 0;                        ///< tokens that there is memory for: a multiple of kv_step, all readable
-    int bits = 32;                                   ///< 32: float; 8; 4
-    const void* keys = nullptr;                      ///< rows, as above
+    std::size_t length = 0;      ///< tokens
+    std::size_t capacity = 0;    ///< tokens that there is memory for: a multiple of kv_step, all readable
+    int bits = 32;               ///< 32: float; 8; 4
+    const void* keys = nullptr;  ///< rows, as above
     const void* values = nullptr;
-    const std::uint16_t* key_scales = nullptr;       ///< 8 and 4 bits
+    const std::uint16_t* key_scales = nullptr;  ///< 8 and 4 bits
     const std::uint16_t* value_scales = nullptr;
-    const std::uint8_t* zeros = nullptr;             ///< 4 bits
+    const std::uint8_t* zeros = nullptr;  ///< 4 bits
 
     /// Channels of a plane, and planes of a head.
-    [[nodiscard]] constexpr std::size_t plane_channels() const noexcept { return bits == 4 ? 2 * kv_step : round_up(head_dim, kv_step); }
+    [[nodiscard]] constexpr std::size_t plane_channels() const noexcept {
+        return bits == 4 ? 2 * kv_step : round_up(head_dim, kv_step);
+    }
     [[nodiscard]] constexpr std::size_t planes() const noexcept {
         return bits == 4 ? round_up(head_dim, plane_channels()) / plane_channels() : 1;
     }
@@ -75,14 +77,16 @@ struct kv_view {
     if (v.kv_heads == 0 || v.kv_heads > max_kv_heads || v.head_dim == 0 || v.head_dim > max_head_dim) return status::bad_shape;
     if (v.length > v.capacity || v.capacity % kv_step != 0 || v.capacity > max_kv_length) return status::bad_shape;
     const bool missing = v.keys == nullptr || v.values == nullptr ||
-                         (v.bits != 32 && (v.key_scales == nullptr || v.value_scales == nullptr)) || (v.bits == 4 && v.zeros == nullptr);
+                         (v.bits != 32 && (v.key_scales == nullptr || v.value_scales == nullptr)) ||
+                         (v.bits == 4 && v.zeros == nullptr);
     return missing && v.length != 0 ? status::null_pointer : status::ok;
 }
 
 enum class kv_side { key, value };
 
 /// One number of the cache as a float: the definition of the layout, for tests and tools. head < kv_heads, token < length, channel < head_dim.
-[[nodiscard]] inline float kv_element(const kv_view& v, kv_side side, std::size_t head, std::size_t token, std::size_t channel) noexcept {
+[[nodiscard]] inline float kv_element(const kv_view& v, kv_side side, std::size_t head, std::size_t token,
+                                      std::size_t channel) noexcept {
     const std::size_t in_plane = channel % v.plane_channels();
     const std::size_t place = (head * v.planes() + channel / v.plane_channels()) * v.capacity + token;
     const auto* const row = static_cast<const std::uint8_t*>(side == kv_side::key ? v.keys : v.values) + place * v.row_bytes();

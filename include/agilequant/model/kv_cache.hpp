@@ -103,10 +103,12 @@ private:
     }
 
     /// The smallest bfloat16 that is not below x > 0: so that no code has to be clipped.
-    [[nodiscard]] static std::uint16_t bfloat16_not_below(float x) noexcept { return static_cast<std::uint16_t>((bits_of(x) + 0xFFFFU) >> 16); }
+    [[nodiscard]] static std::uint16_t bfloat16_not_below(float x) noexcept {
+        return static_cast<std::uint16_t>((bits_of(x) + 0xFFFFU) >> 16);
+    }
 
-    void write_codes(kv_side side, const float* x, std::size_t count, value_range range, code_range codes, float scale, std::uint8_t* row,
-                     std::size_t place) noexcept {
+    void write_codes(kv_side side, const float* x, std::size_t count, value_range range, code_range codes, float scale,
+                     std::uint8_t* row, std::size_t place) noexcept {
         const float inverse = 1.0F / scale;
         const int zero = shape_.bits == 8 ? 0 : clip(-nearest_step(range.low, inverse), codes);
         const auto code = [&](std::size_t c) { return encode(c < count ? x[c] : 0.0F, inverse, zero, codes); };
@@ -119,8 +121,8 @@ private:
         zeros_[place] = static_cast<std::uint8_t>((zeros_[place] & 0xF0 >> shift) | zero << shift);
     }
 
-    kv_view shape_;               // with the length
-    std::size_t capacity_ = 0;    // as asked for: shape_.capacity is rounded up
+    kv_view shape_;                              // with the length
+    std::size_t capacity_ = 0;                   // as asked for: shape_.capacity is rounded up
     aligned_buffer<std::uint8_t> rows_, zeros_;  // keys, then values
     aligned_buffer<std::uint16_t> scales_;       // keys', then values'
 };

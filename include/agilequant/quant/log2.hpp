@@ -21,22 +21,22 @@ namespace aq {
 
 /// How attention treats its probabilities. Perplexity of a small model, its float figure 3.6923, and more: docs/attention.md.
 enum class probability_coding {
-    softmax,             ///< float, not coded
-    log2_paper,          ///< the code of the probability
-    log2_normalized,     ///< the same code; the result is divided by the sum of what was coded, as in all that follow
-    log2_maximum,        ///< the code of the probability over the row's largest: needs neither sum nor logarithm
-    log2_ceiling,        ///< over the power of two above the row's largest: a new maximum is a shift
-    log2_half_maximum,   ///< steps of half an octave, over the row's largest
-    log2_half_ceiling,   ///< steps of half an octave, over the power of two above the row's largest
+    softmax,            ///< float, not coded
+    log2_paper,         ///< the code of the probability
+    log2_normalized,    ///< the same code; the result is divided by the sum of what was coded, as in all that follow
+    log2_maximum,       ///< the code of the probability over the row's largest: needs neither sum nor logarithm
+    log2_ceiling,       ///< over the power of two above the row's largest: a new maximum is a shift
+    log2_half_maximum,  ///< steps of half an octave, over the row's largest
+    log2_half_ceiling,  ///< steps of half an octave, over the power of two above the row's largest
 };
 
 /// What a coding is made of. Kernels ask these, never the name.
 struct log2_form {
     enum class reference { sum, maximum, ceiling };
-    bool is_coded = false;                       ///< false: softmax
-    bool is_divided = true;                      ///< by the sum of what was coded
-    reference over = reference::sum;             ///< what has exponent 0
-    int steps = 1;                               ///< in an octave: 1 or 2
+    bool is_coded = false;            ///< false: softmax
+    bool is_divided = true;           ///< by the sum of what was coded
+    reference over = reference::sum;  ///< what has exponent 0
+    int steps = 1;                    ///< in an octave: 1 or 2
 };
 
 [[nodiscard]] constexpr log2_form form_of(probability_coding coding) noexcept {
@@ -53,7 +53,7 @@ struct log2_form {
     return {};
 }
 
-inline constexpr int log2_zero = 15;             ///< the code of zero
+inline constexpr int log2_zero = 15;  ///< the code of zero
 inline constexpr float inverse_sqrt2 = 0.707106769F;
 
 /// round(-log2 p), exact; 255 for p <= 0 and NaN. Below 2^-126 it is 126 or 127, which no code tells from zero.

@@ -87,8 +87,10 @@ struct ops {
     /// 8 bits: 16 signed codes; 4 bits: 32 unsigned codes, 0..15 in the low bits of the bytes and 16..31 in the high bits.
     template <int Bits>
     static AQ_INLINE i32 add_dot(i32 sum, const std::uint8_t* c, const std::int8_t* a) {
+        // Read as int8, not cast: where it has vpdpbusd, gcc 12.2 takes a byte cast to int8 for unsigned in such a sum.
+        const auto* const c_i8 = reinterpret_cast<const std::int8_t*>(c);
         for (int i = 0; i < 16; ++i) {
-            if constexpr (Bits == 8) sum += static_cast<std::int8_t>(c[i]) * a[i];
+            if constexpr (Bits == 8) sum += c_i8[i] * a[i];
             else sum += (c[i] & 15) * a[i] + (c[i] >> 4) * a[16 + i];
         }
         return sum;

@@ -47,7 +47,8 @@ void add_weighted(const value_plane& plane, const float* weights, std::size_t le
                 sums[r] = ops::add(sums[r], ops::mul(weight, value));
             }
         }
-        AQ_UNROLL for (int r = 0; r < registers; ++r) ops::store_f32(result + channel + static_cast<std::size_t>(r * ops::lanes), sums[r]);
+        AQ_UNROLL for (int r = 0; r < registers; ++r)
+            ops::store_f32(result + channel + static_cast<std::size_t>(r * ops::lanes), sums[r]);
     });
 }
 
@@ -147,7 +148,8 @@ struct attention_row {
     AQ_INLINE void store(std::size_t p, float factor) const {
         const std::size_t first = p * job.cache.plane_channels(), dim = job.cache.head_dim;
         float* const out = job.out.row(row) + head * dim;
-        for (std::size_t c = first; c < dim && c < first + job.cache.plane_channels(); ++c) out[c] = scratch.result[c - first] * factor;
+        for (std::size_t c = first; c < dim && c < first + job.cache.plane_channels(); ++c)
+            out[c] = scratch.result[c - first] * factor;
     }
     AQ_INLINE void store_importance(float value) const {
         if (job.importance != nullptr) job.importance[head * job.q.rows + row] = value;
@@ -168,7 +170,8 @@ inline void score_row(const attention_row& a) {
         ops::encode(s.q, cache.padded_dim(), 1.0F / fit.scale, 0, signed_codes(8), s.q_codes);
         for (std::size_t p = 0; p < cache.planes(); ++p) {
             const std::int8_t* const codes = s.q_codes + p * cache.plane_channels();
-            (cache.bits == 8 ? score_codes<8> : score_codes<4>)(a.key_rows(p), codes, a.keys, rounded(fit.scale * factor), p == 0, s.scores);
+            (cache.bits == 8 ? score_codes<8> : score_codes<4>)(a.key_rows(p), codes, a.keys, rounded(fit.scale * factor), p == 0,
+                                                                s.scores);
         }
     }
     finish_scores(a.length, a.keys, a.job.slopes == nullptr ? 0.0F : rounded(a.job.slopes[a.head] * log2e), s.scores);
@@ -219,7 +222,8 @@ inline void attend_coded(const attention_row& a, const log2_form& form) {
         else (cache.bits == 8 ? sum_coded<8> : sum_coded<4>)(plane, a.length, form.steps, s);
         a.store(p, factor);
         const float first = rounded(s.weights[0] * inverse_scales[0]);
-        importance = importance + (form.is_divided && sum > 0.0F ? first / sum : rounded(first * factor));  // 1 exactly where token 0 is alone
+        importance = importance +
+                     (form.is_divided && sum > 0.0F ? first / sum : rounded(first * factor));  // 1 exactly where token 0 is alone
     }
     a.store_importance(importance / static_cast<float>(cache.planes()));
 }

@@ -140,7 +140,8 @@ template <int Steps>
 AQ_INLINE ops::f32 value_of_code(ops::f32 code) {
     ops::f32 octaves = code, value = number(1.0F);
     if constexpr (Steps == 2) {
-        octaves = ops::sub(ops::add(ops::sub(ops::mul(code, number(0.5F)), number(0.25F)), number(round_magic)), number(round_magic));
+        octaves =
+            ops::sub(ops::add(ops::sub(ops::mul(code, number(0.5F)), number(0.25F)), number(round_magic)), number(round_magic));
         const ops::f32 is_odd = ops::sub(code, ops::add(octaves, octaves));
         value = ops::select_at_least(is_odd, number(0.5F), number(inverse_sqrt2), value);
     }
