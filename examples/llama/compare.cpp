@@ -86,16 +86,18 @@ void compare_one(const compare_options& o, const models::loaded_model& loaded, p
 }
 
 void compare(const compare_options& o) {
+    const kernel_table& kernels = choose(o.common);
+    if (o.text.empty() && !o.common.model.empty()) throw failure("a text file is needed with --model");
+    if (o.common.calibration.empty() && !o.common.model.empty()) throw failure("TRIP needs a text to calibrate on: add --calibration FILE to --model");
     const opened_model opened(o.common);
     const models::loaded_model& loaded = *opened;
-    if (o.text.empty() && !o.common.model.empty()) throw failure("a text file is needed with --model");
     const token_list text = o.text.empty() ? tokens_of(loaded, evaluation_text()) : tokens_of(loaded, read_file(o.text));
     const auto windows = windows_of(loaded, text, loaded.config.max_length, o.windows);
     if (windows.empty()) throw failure(o.text + ": holds too few tokens to evaluate");
-    std::printf("%s, %zu windows of up to %zu tokens, kernels %s, %zu threads\n\n", loaded.name.c_str(), windows.size(), loaded.config.max_length,
-                choose(o.common).isa, threads_of(o.common).workers);
     table rows({"precision", "perplexity", "dense, same positions", "% scored", "prompt tok/s", "step tok/s", "weights", "KV cache"});
     for (const precision& p : precisions(o.common.wanted)) compare_one(o, loaded, p, windows, rows);
+    std::printf("%s, %zu windows of up to %zu tokens, kernels %s, %zu threads\n\n", loaded.name.c_str(), windows.size(), loaded.config.max_length,
+                kernels.isa, threads_of(o.common).workers);
     rows.print();
 }
 
@@ -106,7 +108,7 @@ void add_compare(CLI::App& app) {
     CLI::App& command = *app.add_subcommand("compare", "Every precision beside float, in one table: perplexity, speed, memory, with and without pruning");
     command.add_option("text", o->text, "A text file (default: the embedded model's evaluation text)");
     command.add_option("--windows", o->windows, "Evaluate at most that many windows; 0: the whole text")->capture_default_str();
-    command.add_option("--prune", o->prune, "Share of tokens that is gone in the pruned rows; 0: leave them out")->check(CLI::Range(0.0, 0.99))->capture_default_str();
+    command.add_option("--prune", o->prune, "Share of tokens that is gone in the pruned rows; 0: leave them out")->check(between(0.0, 0.99))->capture_default_str();
     command.add_option("--prune-layers", o->common.wanted.prune_layers, "Layers that prune, as 2,3 (from 0); half: the first three of the second half")->capture_default_str();
     command.add_option("--group", o->common.wanted.group, "Weights that share a scale; 0: a whole row")->capture_default_str();
     command.add_flag("--paper-sites", o->common.wanted.paper_sites, "W4A4 keeps the attention's input at 8 bits, as the paper does");

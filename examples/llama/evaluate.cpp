@@ -76,6 +76,7 @@ evaluation evaluate(llama_session& session, const std::vector<text_window>& wind
         auto& scores = result.windows.emplace_back();
         for (std::size_t i = 0; i < run.kept_count; ++i) {
             scores.push_back({run.kept[i], surprise(run.logits.row(i), run.logits.cols, window.targets[run.kept[i]])});
+            if (std::isnan(scores.back().surprise)) throw failure(label + ": the model computes no numbers: its logits are NaN or infinite");
             sum += scores.back().surprise;
         }
         count += scores.size();

@@ -28,11 +28,12 @@ public:
     sampler(double temperature, double top_p, std::uint64_t seed) : temperature_(temperature), top_p_(top_p), random_(seed) {}
 
     [[nodiscard]] std::uint32_t next(const float* logits, std::size_t count) {
-        const auto top = static_cast<std::uint32_t>(std::max_element(logits, logits + count) - logits);
+        const std::uint32_t top = likeliest(logits, count);
         if (temperature_ <= 0.0) return top;
         choices_.clear();
         double sum = 0.0;
         for (std::uint32_t i = 0; i < count; ++i) {
+            if (logits[i] != logits[i]) continue;
             choices_.push_back({std::exp((static_cast<double>(logits[i]) - static_cast<double>(logits[top])) / temperature_), i});
             sum += choices_.back().first;
         }
@@ -49,6 +50,16 @@ public:
     }
 
 private:
+    /// The first of the largest; NaN is none. A model whose every logit is NaN cannot go on.
+    [[nodiscard]] static std::uint32_t likeliest(const float* logits, std::size_t count) {
+        std::size_t top = count;
+        for (std::size_t i = 0; i < count; ++i) {
+            if (logits[i] == logits[i] && (top == count || logits[i] > logits[top])) top = i;
+        }
+        if (top == count || std::isinf(logits[top])) throw failure("the model computes no numbers: its logits are NaN or infinite");
+        return static_cast<std::uint32_t>(top);
+    }
+
     double temperature_, top_p_;
     std::mt19937_64 random_;
     std::vector<std::pair<double, std::uint32_t>> choices_;
@@ -59,18 +70,18 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
 }
 
 void generate(const generate_options& o) {
+    const kernel_table& kernels = choose(o.common);
     const opened_model opened(o.common);
     const models::loaded_model& loaded = *opened;
     llama model;
     build(loaded, o.common.wanted, o.common, model);
     llama_session session;
-    require(session.reset(model, choose(o.common), threads_of(o.common)), "session");
+    require(session.reset(model, kernels, threads_of(o.common)), "session");
 
     token_list prompt = start_of(loaded);
     for (const std::uint32_t token : tokens_of(loaded, o.prompt)) prompt.push_back(token);
     if (prompt.empty()) throw failure("--prompt: this model has no start token, so a prompt is needed");
-    if (prompt.size() > loaded.config.max_length) throw failure("--prompt: " + std::to_string(prompt.size()) + " tokens are more than the model's " + std::to_string(loaded.config.max_length));
-    std::fputs(o.prompt.c_str(), stdout);
+    if (prompt.size() > loaded.config.max_length) throw failure("--prompt: " + std::to_string(prompt.size()) + " tokens are more than the " + std::to_string(loaded.config.max_length) + " positions of the model (or of --context)");
 
     sampler choose_next(o.temperature, o.top_p, o.seed);
     forward_result result;
@@ -78,6 +89,7 @@ void generate(const generate_options& o) {
     require(session.forward(prompt.data(), prompt.size(), logits_of::last, result), "prompt");
     const double prompt_seconds = seconds_since(begin);
     const double sparsity = result.sparsity;
+    std::fputs(o.prompt.c_str(), stdout);
     const auto steps = std::chrono::steady_clock::now();
     std::uint32_t previous = prompt.back();
     std::size_t made = 0;
@@ -88,7 +100,7 @@ void generate(const generate_options& o) {
         std::fwrite(text.data(), 1, text.size(), stdout);
         std::fflush(stdout);
         previous = token;
-        ++made;
+        if (++made == o.tokens) break;  // nobody asks for what follows the last one
         require(session.forward(&token, 1, logits_of::last, result), "step " + std::to_string(made));
     }
     std::printf("\n");
@@ -105,8 +117,8 @@ void add_generate(CLI::App& app) {
     CLI::App& command = *app.add_subcommand("generate", "Write text, token by token as it comes");
     command.add_option("-p,--prompt", o->prompt, "What the text begins with (default: nothing)");
     command.add_option("-n,--tokens", o->tokens, "At most that many; a text never exceeds the model's length")->capture_default_str();
-    command.add_option("--temperature", o->temperature, "0: always the likeliest token; 1: as the model says")->check(CLI::Range(0.0, 100.0))->capture_default_str();
-    command.add_option("--top-p", o->top_p, "Choose among the likeliest tokens that have this share of the probability")->check(CLI::Range(0.0, 1.0))->capture_default_str();
+    command.add_option("--temperature", o->temperature, "0: always the likeliest token; 1: as the model says")->check(between(0.0, 100.0))->capture_default_str();
+    command.add_option("--top-p", o->top_p, "Choose among the likeliest tokens that have this share of the probability")->check(between(0.0, 1.0))->capture_default_str();
     command.add_option("--seed", o->seed, "The same seed writes the same text")->capture_default_str();
     add_options(command, o->common, true);
     command.callback([o] { generate(*o); });

@@ -10,16 +10,17 @@ namespace aq::example {
 namespace {
 
 void info(const settings& s) {
+    const kernel_table& kernels = choose(s);
     const opened_model opened(s);
     const models::loaded_model& loaded = *opened;
     const model_config& c = loaded.config;
     std::printf("model        %s\n", loaded.name.c_str());
     std::printf("sizes        %zu layers, dimension %zu, hidden %zu, %zu heads of %zu, %zu of keys and values\n", c.layers, c.dim, c.hidden, c.heads, c.head_dim(), c.kv_heads);
-    std::printf("vocabulary   %zu tokens, length %zu\n", c.vocabulary, c.max_length);
+    std::printf("vocabulary   %zu tokens, length %zu\n", c.vocabulary, opened.full_length());
     std::printf("stored       %s\n", bytes_text(loaded.weights->stored_bytes()).c_str());
     std::printf("this CPU     ");
     for (const isa_entry& e : isa_entries) std::printf("%s%s  ", e.kernels->isa, e.runs_on(isa::this_cpu()) ? "" : " (absent)");
-    std::printf("\nchosen       %s\n", choose(s).isa);
+    std::printf("\nchosen       %s\n", kernels.isa);
 }
 
 }  // namespace

@@ -2,8 +2,10 @@
 /// The example LLaMA: writes text, measures perplexity, and compares precisions on a real model.
 #include <cstdio>
 #include <exception>
+#include <new>
 
 #include "llama/commands.hpp"
+#include "llama/failure.hpp"
 
 int main(int argc, char** argv) {
     CLI::App app("A LLaMA in low bits, by agilequant. Without --model it runs the one that is linked into this program: trained on Jane Austen, a byte a token.");
@@ -20,8 +22,12 @@ int main(int argc, char** argv) {
         aq::example::add_compare(app);
         aq::example::add_info(app);
         app.parse(argc, argv);
+        if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) throw aq::example::failure("the output cannot be written");
     } catch (const CLI::ParseError& e) {
         return app.exit(e) == 0 ? 0 : 2;
+    } catch (const std::bad_alloc&) {
+        std::fputs("llama: out of memory\n", stderr);
+        return 2;
     } catch (const std::exception& e) {
         std::fprintf(stderr, "llama: %s\n", e.what());
         return 2;

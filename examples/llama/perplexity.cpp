@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <memory>
@@ -19,9 +20,11 @@ struct perplexity_options {
 };
 
 void perplexity(const perplexity_options& o) {
-    const opened_model opened(o.common);
+    const kernel_table& kernels = choose(o.common);
+    settings common = o.common;
+    common.context = std::max(common.context, o.length);
+    const opened_model opened(common);
     const models::loaded_model& loaded = *opened;
-    if (o.length > loaded.config.max_length) throw failure("--length " + std::to_string(o.length) + " is more than the model's " + std::to_string(loaded.config.max_length));
     if (o.text.empty() && !o.common.model.empty()) throw failure("a text file is needed with --model");
     const token_list text = o.text.empty() ? tokens_of(loaded, evaluation_text()) : tokens_of(loaded, read_file(o.text));
     const auto windows = windows_of(loaded, text, o.length == 0 ? loaded.config.max_length : o.length, o.windows);
@@ -29,7 +32,7 @@ void perplexity(const perplexity_options& o) {
     llama model;
     build(loaded, o.common.wanted, o.common, model);
     llama_session session;
-    require(session.reset(model, choose(o.common), threads_of(o.common)), "session");
+    require(session.reset(model, kernels, threads_of(o.common)), "session");
     const auto begin = std::chrono::steady_clock::now();
     const evaluation e = evaluate(session, windows, o.common.wanted.name());
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -44,7 +47,7 @@ void add_perplexity(CLI::App& app) {
     auto o = std::make_shared<perplexity_options>();
     CLI::App& command = *app.add_subcommand("perplexity", "Measure how well a text is predicted");
     command.add_option("text", o->text, "A text file (default: the embedded model's evaluation text)");
-    command.add_option("--length", o->length, "Tokens in a window (default: the model's length)");
+    command.add_option("--length", o->length, "Tokens in a window (default: all of the context)");
     command.add_option("--windows", o->windows, "Evaluate at most that many windows; 0: the whole text")->capture_default_str();
     add_options(command, o->common, true);
     command.callback([o] { perplexity(*o); });

@@ -1,5 +1,6 @@
 #include "llama/settings.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <map>
@@ -37,7 +38,7 @@ void add_precision(CLI::App& app, settings& s) {
     app.add_option("--calibration", s.calibration, "Text that TRIP learns its exponents from (default: the embedded model's)")->group(group);
     app.add_option("--attention", p.attention, "How probabilities are coded")->check(CLI::IsMember(codings))->capture_default_str()->group(group);
     app.add_option("--kv", p.kv_bits, "Bits of the key-value cache")->check(CLI::IsMember({32, 8, 4}))->capture_default_str()->group(group);
-    app.add_option("--prune", p.prune, "Share of a prompt's tokens that is gone after the last pruning layer")->check(CLI::Range(0.0, 0.99))->capture_default_str()->group(group);
+    app.add_option("--prune", p.prune, "Share of a prompt's tokens that is gone after the last pruning layer")->check(between(0.0, 0.99))->capture_default_str()->group(group);
     app.add_option("--prune-layers", p.prune_layers, "Layers that prune, as 2,3 (from 0), each by the progressive ratio; half: the first three of the second half")->capture_default_str()->group(group);
 }
 
@@ -78,16 +79,34 @@ std::string precision::name() const {
     return prune > 0.0 ? text + ", pruned" : text;
 }
 
+CLI::Validator between(double low, double high) {
+    const std::string range = "FLOAT in [" + CLI::detail::to_string(low) + " - " + CLI::detail::to_string(high) + "]";
+    return CLI::Validator(
+        [=](std::string& text) {
+            double value = 0.0;
+            const bool is_inside = CLI::detail::lexical_cast(text, value) && value >= low && value <= high;
+            return is_inside ? std::string() : "'" + text + "' is not a " + range;
+        },
+        range);
+}
+
 void add_options(CLI::App& app, settings& s, bool all) {
     app.add_option("-m,--model", s.model, "Folder or .safetensors of a Hugging Face LLaMA, or a llama2.c .bin (default: the embedded model)");
     app.add_option("--tokenizer", s.tokenizer, "llama2.c tokenizer (default: looked for beside the model; a model of 256 tokens needs none)");
     app.add_flag("--outliers", s.outliers, "Fold outlier channels, as large models have them, into the norms: the same function, harder to quantize");
+    app.add_option("--context", s.context, "Positions that there is memory for; 0: the model's length, at most " + std::to_string(default_context))->capture_default_str();
     if (all) add_precision(app, s);
     app.add_option("-t,--threads", s.threads, "Threads; 0: one for each core")->check(CLI::Range(0, 1024))->capture_default_str();
     app.add_option("--isa", s.isa, "Instruction set of the kernels (default: AQ_ISA in the environment, or the best there is)");
 }
 
-opened_model::opened_model(const settings& s) : model_(s.model.empty() ? embedded_model() : models::load(s.model, s.tokenizer)) {
+opened_model::opened_model(const settings& s)
+    : model_(s.model.empty() ? embedded_model() : models::load(s.model, s.tokenizer)), full_length_(model_.config.max_length) {
+    if (s.context > full_length_) {
+        throw failure(model_.name + ": " + std::to_string(s.context) + " positions are asked for, but the model has only " + std::to_string(full_length_));
+    }
+    model_.config.max_length = s.context > 0 ? s.context : std::min(full_length_, default_context);
+    require(validate(model_.config), model_.name + ": the configuration");
     if (!s.outliers) return;
     outliers_ = std::make_unique<models::outlier_source>(model_.source, models::outlier_profile(model_.config.dim));
     model_.source = outliers_->source();

@@ -32,26 +32,36 @@ struct precision {
     [[nodiscard]] std::string name() const;
 };
 
+/// What a model with a longer context is cut to, so that its caches fit an ordinary memory.
+inline constexpr std::size_t default_context = 4096;
+
 struct settings {
     std::string model, tokenizer;  ///< files; empty: the embedded model
     std::string calibration;       ///< text file for TRIP; empty: the embedded one
     precision wanted;
     bool outliers = false;         ///< fold outlier channels into the model
+    std::size_t context = 0;       ///< positions; 0: the model's, at most default_context
     std::size_t threads = 0;       ///< 0: as many as there are cores
     std::string isa;               ///< empty: AQ_ISA, or the best
 };
 
-/// Adds --model, --tokenizer, --threads and --isa; and with `all` the options of a precision.
+/// Refuses what is not between the two; CLI::Range lets NaN through.
+[[nodiscard]] CLI::Validator between(double low, double high);
+
+/// Adds --model, --tokenizer, --outliers, --context, --threads and --isa; and with `all` the options of a precision.
 void add_options(CLI::App& app, settings& s, bool all);
 
-/// The model that the settings name, with outliers where they ask for them.
+/// The model that the settings name, with outliers where they ask for them, and max_length as they ask for it.
 class opened_model {
 public:
     explicit opened_model(const settings& s);
     [[nodiscard]] const models::loaded_model& operator*() const noexcept { return model_; }
+    /// The length that the model was made for.
+    [[nodiscard]] std::size_t full_length() const noexcept { return full_length_; }
 
 private:
     models::loaded_model model_;
+    std::size_t full_length_ = 0;
     std::unique_ptr<models::outlier_source> outliers_;
 };
 

@@ -4,9 +4,12 @@
 #include <CLI/CLI.hpp>
 #include <agilequant/dispatch/dispatch.hpp>
 #include <agilequant/model/llama.hpp>
+#include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <random>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -19,6 +22,7 @@ namespace {
 struct options {
     std::size_t prompt = 512, past = 512, repetitions = 5, threads = 0, group = 128;
     std::size_t dim = 4096, hidden = 11008, heads = 32, kv_heads = 32;
+    std::string isa;
     bool all_sites = false;
 };
 
@@ -111,14 +115,8 @@ void print_row(const char* name, part_times t, std::size_t rows, double float_se
                 t[part::mlp] * ms, 100 * t[part::mlp] / all, nonlinear * ms, 100 * nonlinear / all, static_cast<double>(rows) / all, float_seconds / all);
 }
 
-void run(const options& o) {
-    const kernel_table* kernels = nullptr;
-    require(choose_kernels(kernels), "AQ_ISA");
-    run_context context;
-    context.kernels = kernels;
-#if AQ_OPENMP
-    context.threads = openmp_executor(o.threads == 0 ? std::max(1U, std::thread::hardware_concurrency()) : o.threads);
-#endif
+/// The sizes of the block, or a failure that says which of them cannot be.
+model_config shapes_of(const options& o) {
     model_config c;
     c.vocabulary = 1;
     c.layers = 1;
@@ -127,7 +125,24 @@ void run(const options& o) {
     c.heads = o.heads;
     c.kv_heads = o.kv_heads;
     c.max_length = std::max(o.prompt, o.past + 1);
-    require(validate(c), "shapes");
+    if (c.dim % c.heads != 0) throw failure("--heads " + std::to_string(c.heads) + " does not divide --dim " + std::to_string(c.dim));
+    if (c.heads % c.kv_heads != 0) throw failure("--kv-heads " + std::to_string(c.kv_heads) + " does not divide --heads " + std::to_string(c.heads));
+    const std::string head = "a head of " + std::to_string(c.head_dim()) + " channels (--dim / --heads)";
+    if (c.head_dim() % 2 != 0 || c.head_dim() > max_head_dim) throw failure(head + " is odd or has more than " + std::to_string(max_head_dim));
+    require(validate(c), "the sizes of the block");
+    return c;
+}
+
+void run(const options& o) {
+    const kernel_table* kernels = nullptr;
+    if (o.isa.empty()) require(choose_kernels(kernels), "AQ_ISA=" + std::string(std::getenv("AQ_ISA") == nullptr ? "" : std::getenv("AQ_ISA")));
+    else require(find_kernels(o.isa.c_str(), isa::this_cpu(), kernels), "--isa " + o.isa);
+    run_context context;
+    context.kernels = kernels;
+#if AQ_OPENMP
+    context.threads = openmp_executor(o.threads == 0 ? std::max(1U, std::thread::hardware_concurrency()) : o.threads);
+#endif
+    const model_config c = shapes_of(o);
     std::printf("one block: dimension %zu, hidden %zu, %zu heads, kernels %s, %zu threads, median of %zu\n", c.dim, c.hidden, c.heads, kernels->isa,
                 context.threads.workers, o.repetitions);
     part_times prompts[3], steps[3];
@@ -158,19 +173,24 @@ void run(const options& o) {
 int main(int argc, char** argv) {
     aq::example::options o;
     CLI::App app("Times one transformer block at LLaMA-7B's shapes, with synthetic weights: float, 8-bit and 4-bit activations.");
+    const CLI::Range sizes(std::size_t{1}, aq::max_model_size);
     app.add_option("--prompt", o.prompt, "Tokens in the prompt")->check(CLI::Range(1, 1 << 20))->capture_default_str();
     app.add_option("--past", o.past, "Tokens in the cache before the single step")->check(CLI::Range(0, 1 << 20))->capture_default_str();
     app.add_option("--repetitions", o.repetitions, "Runs, of which the median counts")->check(CLI::Range(1, 1000))->capture_default_str();
     app.add_option("-t,--threads", o.threads, "Threads; 0: one for each core")->check(CLI::Range(0, 1024))->capture_default_str();
+    app.add_option("--isa", o.isa, "Instruction set of the kernels (default: AQ_ISA in the environment, or the best there is)");
     app.add_option("--group", o.group, "Weights that share a scale; 0: a whole row")->capture_default_str();
-    app.add_option("--dim", o.dim, "Dimension")->capture_default_str();
-    app.add_option("--hidden", o.hidden, "Hidden size of the MLP")->capture_default_str();
-    app.add_option("--heads", o.heads, "Heads of queries")->capture_default_str();
-    app.add_option("--kv-heads", o.kv_heads, "Heads of keys and values")->capture_default_str();
+    app.add_option("--dim", o.dim, "Dimension")->check(sizes)->capture_default_str();
+    app.add_option("--hidden", o.hidden, "Hidden size of the MLP")->check(sizes)->capture_default_str();
+    app.add_option("--heads", o.heads, "Heads of queries")->check(sizes)->capture_default_str();
+    app.add_option("--kv-heads", o.kv_heads, "Heads of keys and values")->check(sizes)->capture_default_str();
     app.add_flag("--all-sites", o.all_sites, "W4A4 with 4 bits at every site");
-    CLI11_PARSE(app, argc, argv);
     try {
+        app.parse(argc, argv);
         aq::example::run(o);
+        if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) throw aq::example::failure("the output cannot be written");
+    } catch (const CLI::ParseError& e) {
+        return app.exit(e) == 0 ? 0 : 2;
     } catch (const std::exception& e) {
         std::fprintf(stderr, "llama_block: %s\n", e.what());
         return 2;

@@ -18,10 +18,11 @@ struct block {
 
     /// x [m,dim] through the block, in place; `rows` is how many are left of it. A prune_ratio above 0 drops that share of the rows
     /// between attention and MLP (Agile-Quant section 3); `tokens` [m] is carried along, whatever it numbers. `keep_last`: the last
-    /// row survives whatever its importance, because the next token is predicted from it (ours).
+    /// row survives beside the first, whatever its importance and the ratio, because the next token is predicted from it (ours).
     [[nodiscard]] status forward(run_context& context, const block_settings& settings, block_scratch& scratch, kv_cache& cache,
                                  double prune_ratio, bool keep_last, matrix_view<float> x, std::uint32_t* tokens, std::size_t& rows) const noexcept {
         rows = kept_rows(x.rows, prune_ratio);
+        if (keep_last && rows == 1 && x.rows > 1) rows = 2;
         const bool prunes = rows != x.rows;
         AQ_TRY(attention.forward(context, settings, scratch, cache, prunes, x));
         if (prunes) {

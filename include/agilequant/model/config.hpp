@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstddef>
+#include <initializer_list>
 
 #include "agilequant/core/matrix_view.hpp"
 #include "agilequant/core/status.hpp"
 #include "agilequant/elementwise/rope.hpp"
+#include "agilequant/kernels/kv_view.hpp"
 
 namespace aq {
 
@@ -20,10 +22,16 @@ struct model_config {
     [[nodiscard]] constexpr std::size_t kv_dim() const noexcept { return head_dim() * kv_heads; }
 };
 
-/// bad_argument where a size is zero, where heads do not divide dim or kv_heads not heads, or where a head is odd.
+/// The largest size of any kind: the bytes of a matrix, or of a list over all layers, stay far below 2^64.
+inline constexpr std::size_t max_model_size = std::size_t{1} << 28;
+
+/// bad_argument where a size is zero or beyond max_model_size, where heads do not divide dim or kv_heads not heads, where a head is
+/// odd or larger than the cache takes, or where theta or epsilon is not a number that a model can have.
 [[nodiscard]] constexpr status validate(const model_config& c) noexcept {
-    const bool sizes = c.vocabulary > 0 && c.dim > 0 && c.hidden > 0 && c.layers > 0 && c.heads > 0 && c.kv_heads > 0 && c.max_length > 0;
-    if (!sizes || c.dim % c.heads != 0 || c.heads % c.kv_heads != 0 || c.head_dim() % 2 != 0) return status::bad_argument;
+    for (const std::size_t size : {c.vocabulary, c.dim, c.hidden, c.layers, c.heads, c.kv_heads, c.max_length}) {
+        if (size == 0 || size > max_model_size) return status::bad_argument;
+    }
+    if (c.head_dim() > max_head_dim || c.max_length > max_kv_length || c.dim % c.heads != 0 || c.heads % c.kv_heads != 0 || c.head_dim() % 2 != 0) return status::bad_argument;
     return c.rope_theta > 0.0F && c.norm_eps >= 0.0F ? status::ok : status::bad_argument;
 }
 

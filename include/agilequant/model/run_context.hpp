@@ -32,7 +32,8 @@ private:
 class task_status {
 public:
     void note(status s) noexcept {
-        if (s != status::ok) first_.store(s, std::memory_order_relaxed);
+        status none = status::ok;
+        if (s != status::ok) first_.compare_exchange_strong(none, s, std::memory_order_relaxed);
     }
     [[nodiscard]] status get() const noexcept { return first_.load(std::memory_order_relaxed); }
 

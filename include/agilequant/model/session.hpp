@@ -22,13 +22,14 @@ public:
     run_context context;
 
     /// Empty caches for `capacity` tokens (0: the model's max_length). The model stays borrowed.
-    /// bad_argument: the capacity is beyond max_length, the pruning plan names a layer that is not there.
+    /// bad_argument: the model is empty, the capacity is beyond max_length, or the pruning plan names a layer that is not there;
+    /// unsupported_format: kv_bits; out_of_memory. After a failure the session has no model.
     [[nodiscard]] status reset(const transformer<Family>& model, const kernel_table& kernels, const executor& threads,
                                std::size_t capacity = 0) noexcept {
         const model_config& c = model.config();
-        if (capacity > c.max_length) return status::bad_argument;
+        model_ = nullptr;
+        if (model.is_empty() || capacity > c.max_length) return status::bad_argument;
         AQ_TRY(validate(model.options().pruning, c.layers));
-        model_ = &model;
         context.kernels = &kernels;
         context.threads = threads;
         caches_.reset(new (std::nothrow) kv_cache[c.layers]);
@@ -36,19 +37,21 @@ public:
         for (std::size_t layer = 0; layer < c.layers; ++layer) {
             AQ_TRY(caches_[layer].reset(c.kv_heads, c.head_dim(), capacity == 0 ? c.max_length : capacity, model.options().kv_bits));
         }
+        model_ = &model;
         return status::ok;
     }
 
     /// Forgets the sequence.
     void clear() noexcept {
-        for (std::size_t layer = 0; layer < model_->config().layers; ++layer) caches_[layer].clear();
+        for (std::size_t layer = 0; layer < layers(); ++layer) caches_[layer].clear();
     }
 
     /// tokens [count] follow what the caches hold. A prompt is pruned where the model's plan says so, if it is the first thing that
-    /// the session sees; later tokens never are. bad_argument: a token beyond the vocabulary, or none; cache_full.
+    /// the session sees; later tokens never are. bad_argument: no model, no token, or one beyond the vocabulary; cache_full: both leave
+    /// the sequence as it was. After any other failure, such as out_of_memory, clear() it.
     [[nodiscard]] status forward(const std::uint32_t* tokens, std::size_t count, logits_of which, forward_result& result) noexcept {
+        if (model_ == nullptr || count == 0 || tokens == nullptr) return status::bad_argument;
         const model_config& c = model_->config();
-        if (count == 0 || tokens == nullptr) return status::bad_argument;
         if (count > caches_[0].capacity() - caches_[0].length()) return status::cache_full;
         AQ_TRY(embed(tokens, count));
         const bool first = caches_[0].length() == 0;
@@ -77,11 +80,13 @@ public:
     /// Bytes that the tokens in all caches occupy.
     [[nodiscard]] std::size_t cache_bytes() const noexcept {
         std::size_t sum = 0;
-        for (std::size_t layer = 0; layer < model_->config().layers; ++layer) sum += caches_[layer].bytes().used;
+        for (std::size_t layer = 0; layer < layers(); ++layer) sum += caches_[layer].bytes().used;
         return sum;
     }
 
 private:
+    [[nodiscard]] std::size_t layers() const noexcept { return model_ == nullptr ? 0 : model_->config().layers; }
+
     [[nodiscard]] status embed(const std::uint32_t* tokens, std::size_t count) noexcept {
         const model_config& c = model_->config();
         AQ_TRY(x_.reserve(count * c.dim));

@@ -15,7 +15,7 @@ namespace aq {
 struct model_options {
     bool float_weights = true;
     weight_format weights;                      ///< of every linear in a block, where not float
-    site_format sites[site_count];              ///< activations; a site's static scale comes from the profile
+    site_format sites[site_count];              ///< activations, where weights are not float; a static scale comes from the profile
     probability_coding coding = probability_coding::softmax;
     int kv_bits = 32;                           ///< 32 (float), 8 or 4
     prune_plan pruning;                         ///< which layers drop tokens of a prompt, and how many
@@ -31,29 +31,21 @@ template <class Family>
 class transformer {
 public:
     /// Reads and quantizes every weight, one at a time: beside the model itself this takes one weight in float. `profile`: TRIP's
-    /// exponents and static scales for the sites, or null. bad_argument: the config is not valid, or a static site has no profile;
-    /// bad_shape: the profile is for another model; source_failed; and what pack() says.
+    /// exponents and static scales for the sites, or null. bad_argument: the config is not valid, or a site's format is none, or it is
+    /// static and has no profile; bad_shape: the profile is for another model; null_pointer: a source without `read`; what the source
+    /// says; what pack() says. After a failure the model is empty.
     [[nodiscard]] status load(const model_config& config, const model_options& options, const weight_source& source,
                               const activation_profile* profile = nullptr, load_observer observer = {}) noexcept {
-        AQ_TRY(validate(config));
-        config_ = config;
-        options_ = options;
-        AQ_TRY(apply(profile));
-        reader read{config, source, {}};
-        AQ_TRY(read.matrix(weight_id::embedding, 0, embedding_));
-        AQ_TRY(read.vector(weight_id::final_norm, 0, final_norm_));
-        matrix_view<float> w;
-        AQ_TRY(read(weight_id::head, 0, w));
-        AQ_TRY(head_.assign(w));
-        blocks_.reset(new (std::nothrow) block<Family>[config.layers]);
-        if (blocks_ == nullptr) return status::out_of_memory;
-        for (std::size_t layer = 0; layer < config.layers; ++layer) {
-            AQ_TRY(load_block(read, layer, profile));
-            if (observer.loaded != nullptr) observer.loaded(observer.self, layer + 1, config.layers);
-        }
-        AQ_TRY(rope_.reset(config.max_length * config.head_dim()));
-        return make_rope_table(config.rope_theta, {rope_.data(), config.max_length, config.head_dim()});
+        const model_config wanted = config;  // which may be this model's own, as may the options
+        const model_options formats = options;
+        *this = transformer();
+        const status loaded = read_all(wanted, formats, source, profile, observer);
+        if (loaded != status::ok) *this = transformer();
+        return loaded;
     }
+
+    /// Whether there is anything to run.
+    [[nodiscard]] bool is_empty() const noexcept { return blocks_ == nullptr; }
 
     [[nodiscard]] const model_config& config() const noexcept { return config_; }
     [[nodiscard]] const model_options& options() const noexcept { return options_; }
@@ -85,6 +77,29 @@ public:
     [[nodiscard]] std::size_t bytes() const noexcept { return block_bytes() + embedding_.size_bytes() + final_norm_.size_bytes() + head_.bytes(); }
 
 private:
+    [[nodiscard]] status read_all(const model_config& config, const model_options& options, const weight_source& source,
+                                  const activation_profile* profile, load_observer observer) noexcept {
+        AQ_TRY(validate(config));
+        if (source.read == nullptr) return status::null_pointer;
+        config_ = config;
+        options_ = options;
+        AQ_TRY(apply(profile));
+        reader read{config, source, {}};
+        AQ_TRY(read.matrix(weight_id::embedding, 0, embedding_));
+        AQ_TRY(read.vector(weight_id::final_norm, 0, final_norm_));
+        matrix_view<float> w;
+        AQ_TRY(read(weight_id::head, 0, w));
+        AQ_TRY(head_.assign(w));
+        blocks_.reset(new (std::nothrow) block<Family>[config.layers]);
+        if (blocks_ == nullptr) return status::out_of_memory;
+        for (std::size_t layer = 0; layer < config.layers; ++layer) {
+            AQ_TRY(load_block(read, layer, profile));
+            if (observer.loaded != nullptr) observer.loaded(observer.self, layer + 1, config.layers);
+        }
+        AQ_TRY(rope_.reset(config.max_length * config.head_dim()));
+        return make_rope_table(config.rope_theta, {rope_.data(), config.max_length, config.head_dim()});
+    }
+
     /// Reads weights into one buffer that is reused.
     struct reader {
         const model_config& config;
@@ -107,15 +122,19 @@ private:
     };
 
     [[nodiscard]] status apply(const activation_profile* profile) noexcept {
+        if (profile != nullptr && !profile->fits(config_)) return status::bad_shape;
         AQ_TRY(static_scales_.reset(config_.layers * site_count));
         for (std::size_t i = 0; i < site_count; ++i) {
-            if (!options_.sites[i].activations.is_static) continue;
-            if (profile == nullptr) return status::bad_argument;
+            if (options_.sites[i].is_float) continue;
+            activation_format format = options_.sites[i].activations;
+            if (format.is_static && profile == nullptr) return status::bad_argument;
             for (std::size_t layer = 0; layer < config_.layers; ++layer) {
-                static_scales_[layer * site_count + i] = profile->scale(layer, static_cast<site>(i));
+                if (format.is_static) format.fixed = profile->scale(layer, static_cast<site>(i));
+                if (!is_valid(format)) return status::bad_argument;
+                static_scales_[layer * site_count + i] = format.fixed;
             }
         }
-        return profile == nullptr || profile->fits(config_) ? status::ok : status::bad_shape;
+        return status::ok;
     }
 
     [[nodiscard]] status load_linear(reader& read, weight_id id, std::size_t layer, site where, const activation_profile* profile,
