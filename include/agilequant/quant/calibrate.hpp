@@ -26,7 +26,7 @@ enum class range_search {
     double sum = 0.0;
     for (std::size_t i = 0; i < count; ++i) {
         const double e = static_cast<double>(made_finite(x[i])) - static_cast<double>(decode(encode(x[i], 1.0F / a.scale, a.zero, codes), a));
-        sum += e * e;
+        sum += rounded(e * e);
     }
     return sum;
 }
@@ -37,7 +37,7 @@ enum class range_search {
     value_range best = whole;
     double least = squared_error(x, count, fit(whole, codes, is_asymmetric), codes);
     for (int i = 1; i < 20; ++i) {
-        const float clip = 1.0F - 0.03F * static_cast<float>(i);
+        const float clip = 1.0F - rounded(0.03F * static_cast<float>(i));
         const value_range r{whole.low * clip, whole.high * clip};
         const double e = squared_error(x, count, fit(r, codes, is_asymmetric), codes);
         if (e < least) {

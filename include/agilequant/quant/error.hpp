@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <limits>
 
+#include "agilequant/core/exact_float.hpp"
+
 namespace aq {
 
 /// Sum of x^2 over x [count].
@@ -20,7 +22,7 @@ namespace aq {
     double sum = 0.0;
     for (std::size_t i = 0; i < count; ++i) {
         const double e = static_cast<double>(x[i]) - static_cast<double>(y[i]);
-        sum += e * e;
+        sum += rounded(e * e);
     }
     return count == 0 ? 0.0 : sum / static_cast<double>(count);
 }

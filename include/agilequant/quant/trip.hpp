@@ -57,7 +57,7 @@ inline constexpr int max_trip_exponent = 6;
             const float v = made_finite(x[i * stride]);
             const double e = static_cast<double>(v) -
                              static_cast<double>(decode_trip(encode_trip(v, inverse, a.zero, exponent, codes), a, exponent));
-            sum += e * e;
+            sum += rounded(e * e);
         }
         if (exponent == 0 || sum < least) {
             least = sum;
