@@ -91,10 +91,10 @@ def plot(curve, path: str, final: float) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
     figure, axes = pyplot.subplots(figsize=(7, 4))
-    axes.plot([row[0] for row in curve], [row[1] for row in curve], label="training (mean of the last 100 steps)")
+    axes.plot([row[0] for row in curve], [row[1] for row in curve], label="training (mean since the last point)")
     axes.plot([row[0] for row in curve], [row[2] for row in curve], label="validation (32 KiB of the novel kept out)")
     axes.axhline(final, linestyle=":", color="grey", label=f"whole novel, half precision: {final:.3f}")
-    axes.set(xlabel="step", ylabel="bits per byte", ylim=(1.5, 3.5))
+    axes.set(xlabel="step", ylabel="bits per byte", ylim=(1.25, 3.5))
     axes.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=120)
