@@ -25,14 +25,7 @@
 #endif
 
 #define AQ_ISA scalar
-#include "agilequant/kernels/body/store.hpp"
-#include "agilequant/kernels/body/scheme.hpp"
-#include "agilequant/kernels/body/gemm.hpp"
-#include "agilequant/kernels/body/gemm_float.hpp"
-#include "agilequant/kernels/body/quantize.hpp"
-#include "agilequant/kernels/body/attention_scores.hpp"
-#include "agilequant/kernels/body/attention.hpp"
-#include "agilequant/kernels/body/table.hpp"
+#include "agilequant/kernels/body/all.hpp"
 #undef AQ_ISA
 
 #if AQ_HAS_AVX2
@@ -44,14 +37,7 @@
 #endif
 #include "agilequant/simd/ops_avx2.hpp"
 #define AQ_ISA avx2
-#include "agilequant/kernels/body/store.hpp"
-#include "agilequant/kernels/body/scheme.hpp"
-#include "agilequant/kernels/body/gemm.hpp"
-#include "agilequant/kernels/body/gemm_float.hpp"
-#include "agilequant/kernels/body/quantize.hpp"
-#include "agilequant/kernels/body/attention_scores.hpp"
-#include "agilequant/kernels/body/attention.hpp"
-#include "agilequant/kernels/body/table.hpp"
+#include "agilequant/kernels/body/all.hpp"
 #undef AQ_ISA
 #if !AQ_BUILD_AVX2 && AQ_CLANG
 #pragma clang attribute pop
