@@ -12,11 +12,12 @@ PATH = re.compile(r"[\w.-]+(/[\w.-]+)+/?|[\w.-]+/")
 FILE = re.compile(r"[\w-]+\.(md|hpp|cpp|py|cmake)")  # without a folder: any file of that name will do
 
 
-def documents(root):
-    return [path for path in sorted(root.rglob("*.md")) if path.relative_to(root).parts[0] not in ("build", ".git")]
+def files(root):
+    """The files of the repository, without what is built."""
+    return [path for top in sorted(root.iterdir()) if top.name not in ("build", ".git") for path in ([top] if top.is_file() else top.rglob("*"))]
 
 
-def missing_paths(root, document, text):
+def missing_paths(root, names_of_files, document, text):
     """Links, and what stands in backticks and looks like a path, from the root, the document's folder or include/agilequant."""
     prose = FENCE.sub("", text)
     names = {name for name in LINK.findall(prose) if "://" not in name and not name.startswith("mailto:")}
@@ -25,8 +26,8 @@ def missing_paths(root, document, text):
             name = name.removeprefix("./")
             looks = PATH.fullmatch(name)
             sure = name.endswith("/") or re.search(r"\.\w+$", name) or (root / name.split("/")[0]).exists()
-            if FILE.fullmatch(name) and not any(root.glob("*/**/" + name)) and not (root / name).exists():
-                names.add(name)
+            if FILE.fullmatch(name):
+                names |= {name} - names_of_files
             elif looks and sure and not name.startswith(("build/", "../shared", "agilequant/")):
                 names.add(name)
             elif looks and name.startswith("agilequant/"):
@@ -53,9 +54,11 @@ def block_error(args, block):
 def main():
     args = compiler.arguments(__doc__)
     findings, jobs = [], []
-    for document in documents(args.root):
+    present = files(args.root)
+    names_of_files = {path.name for path in present}
+    for document in (path for path in present if path.suffix == ".md"):
         text, name = document.read_text(), document.relative_to(args.root)
-        findings += [f"{name}: there is no {path}" for path in missing_paths(args.root, document, text)]
+        findings += [f"{name}: there is no {path}" for path in missing_paths(args.root, names_of_files, document, text)]
         jobs += [(name, number, block) for number, (language, block) in enumerate(FENCE.findall(text), 1) if language == "cpp"]
     errors = compiler.in_parallel(lambda job: block_error(args, job[2]), jobs)
     findings += [f"{name}: block {number} does not compile:\n{error}" for (name, number, _), error in zip(jobs, errors) if error]
