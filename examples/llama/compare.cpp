@@ -107,10 +107,10 @@ void add_compare(CLI::App& app) {
     auto o = std::make_shared<compare_options>();
     CLI::App& command = *app.add_subcommand("compare", "Every precision beside float, in one table: perplexity, speed, memory, with and without pruning");
     command.add_option("text", o->text, "A text file (default: the embedded model's evaluation text)");
-    command.add_option("--windows", o->windows, "Evaluate at most that many windows; 0: the whole text")->capture_default_str();
+    command.add_option("--windows", o->windows, "Evaluate at most that many windows; 0: the whole text")->check(CLI::NonNegativeNumber)->capture_default_str();
     command.add_option("--prune", o->prune, "Share of tokens that is gone in the pruned rows; 0: leave them out")->check(between(0.0, 0.99))->capture_default_str();
     command.add_option("--prune-layers", o->common.wanted.prune_layers, "Layers that prune, as 2,3 (from 0); half: the first three of the second half")->capture_default_str();
-    command.add_option("--group", o->common.wanted.group, "Weights that share a scale; 0: a whole row")->capture_default_str();
+    command.add_option("--group", o->common.wanted.group, "Weights that share a scale; 0: a whole row")->check(CLI::NonNegativeNumber)->capture_default_str();
     command.add_flag("--paper-sites", o->common.wanted.paper_sites, "W4A4 keeps the attention's input at 8 bits, as the paper does");
     command.add_option("--calibration", o->common.calibration, "Text that TRIP learns its exponents from (default: the embedded model's)");
     add_options(command, o->common, false);

@@ -100,7 +100,7 @@ void generate(const generate_options& o) {
         std::fwrite(text.data(), 1, text.size(), stdout);
         std::fflush(stdout);
         previous = token;
-        if (++made == o.tokens) break;  // nobody asks for what follows the last one
+        if (++made == o.tokens || prompt.size() + made == loaded.config.max_length) break;  // nobody asks for what follows the last one
         require(session.forward(&token, 1, logits_of::last, result), "step " + std::to_string(made));
     }
     std::printf("\n");
@@ -116,10 +116,10 @@ void add_generate(CLI::App& app) {
     auto o = std::make_shared<generate_options>();
     CLI::App& command = *app.add_subcommand("generate", "Write text, token by token as it comes");
     command.add_option("-p,--prompt", o->prompt, "What the text begins with (default: nothing)");
-    command.add_option("-n,--tokens", o->tokens, "At most that many; a text never exceeds the model's length")->capture_default_str();
+    command.add_option("-n,--tokens", o->tokens, "At most that many; a text never exceeds the model's length")->check(CLI::NonNegativeNumber)->capture_default_str();
     command.add_option("--temperature", o->temperature, "0: always the likeliest token; 1: as the model says")->check(between(0.0, 100.0))->capture_default_str();
     command.add_option("--top-p", o->top_p, "Choose among the likeliest tokens that have this share of the probability")->check(between(0.0, 1.0))->capture_default_str();
-    command.add_option("--seed", o->seed, "The same seed writes the same text")->capture_default_str();
+    command.add_option("--seed", o->seed, "The same seed writes the same text")->check(CLI::NonNegativeNumber)->capture_default_str();
     add_options(command, o->common, true);
     command.callback([o] { generate(*o); });
 }

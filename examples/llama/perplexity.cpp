@@ -47,8 +47,8 @@ void add_perplexity(CLI::App& app) {
     auto o = std::make_shared<perplexity_options>();
     CLI::App& command = *app.add_subcommand("perplexity", "Measure how well a text is predicted");
     command.add_option("text", o->text, "A text file (default: the embedded model's evaluation text)");
-    command.add_option("--length", o->length, "Tokens in a window (default: all of the context)");
-    command.add_option("--windows", o->windows, "Evaluate at most that many windows; 0: the whole text")->capture_default_str();
+    command.add_option("--length", o->length, "Tokens in a window (default: all of the context)")->check(CLI::NonNegativeNumber);
+    command.add_option("--windows", o->windows, "Evaluate at most that many windows; 0: the whole text")->check(CLI::NonNegativeNumber)->capture_default_str();
     add_options(command, o->common, true);
     command.callback([o] { perplexity(*o); });
 }

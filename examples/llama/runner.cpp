@@ -75,6 +75,7 @@ activation_profile calibrate(const models::loaded_model& model, const precision&
     progress shown("calibrating");
     const std::size_t all = std::min(text.size(), calibration_tokens), length = model.config.max_length;
     if (all == 0) throw failure("calibration: the text is empty");
+    if (length <= start_of(model).size()) throw failure("calibration: " + std::to_string(length) + " positions leave no room for a text");
     for (std::size_t first = 0; first < all;) {
         token_list window = start_of(model);
         for (; first < all && window.size() < length; ++first) window.push_back(text[first]);

@@ -31,7 +31,7 @@ void add_precision(CLI::App& app, settings& s) {
     app.add_option("-w,--weights", p.weight_bits, "Bits of weights: 2 to 8, or 16 for float")->check(CLI::Range(2, 8) | CLI::IsMember({16}))->capture_default_str()->group(group);
     app.add_option("-a,--activations", p.activation_bits, "Bits of activations: 2 to 8, or 16 for float; below 8 they are asymmetric")->check(CLI::Range(2, 8) | CLI::IsMember({16}))->capture_default_str()->group(group);
     app.add_flag("--paper-sites", p.paper_sites, "Keep the attention's input at 8 bits, as the paper does")->group(group);
-    app.add_option("--group", p.group, "Weights that share a scale; 0: a whole row")->capture_default_str()->group(group);
+    app.add_option("--group", p.group, "Weights that share a scale; 0: a whole row")->check(CLI::NonNegativeNumber)->capture_default_str()->group(group);
     app.add_flag("--symmetric", p.is_symmetric, "Weights without zero points")->group(group);
     app.add_option("--trip", p.trip, "Powers of two for outlier channels of activations; static: scale and zero point calibrated too, token: both from each token")->check(CLI::IsMember({"none", "static", "token"}))->capture_default_str()->group(group);
     app.add_option("--trip-k", p.trip_k, "TRIP's largest exponent")->check(CLI::Range(0, 6))->capture_default_str()->group(group);
@@ -94,7 +94,7 @@ void add_options(CLI::App& app, settings& s, bool all) {
     app.add_option("-m,--model", s.model, "Folder or .safetensors of a Hugging Face LLaMA, or a llama2.c .bin (default: the embedded model)");
     app.add_option("--tokenizer", s.tokenizer, "llama2.c tokenizer (default: looked for beside the model; a model of 256 tokens needs none)");
     app.add_flag("--outliers", s.outliers, "Fold outlier channels, as large models have them, into the norms: the same function, harder to quantize");
-    app.add_option("--context", s.context, "Positions that there is memory for; 0: the model's length, at most " + std::to_string(default_context))->capture_default_str();
+    app.add_option("--context", s.context, "Positions that there is memory for; 0: the model's length, at most " + std::to_string(default_context))->check(CLI::NonNegativeNumber)->capture_default_str();
     if (all) add_precision(app, s);
     app.add_option("-t,--threads", s.threads, "Threads; 0: one for each core")->check(CLI::Range(0, 1024))->capture_default_str();
     app.add_option("--isa", s.isa, "Instruction set of the kernels (default: AQ_ISA in the environment, or the best there is)");

@@ -179,7 +179,7 @@ int main(int argc, char** argv) {
     app.add_option("--repetitions", o.repetitions, "Runs, of which the median counts")->check(CLI::Range(1, 1000))->capture_default_str();
     app.add_option("-t,--threads", o.threads, "Threads; 0: one for each core")->check(CLI::Range(0, 1024))->capture_default_str();
     app.add_option("--isa", o.isa, "Instruction set of the kernels (default: AQ_ISA in the environment, or the best there is)");
-    app.add_option("--group", o.group, "Weights that share a scale; 0: a whole row")->capture_default_str();
+    app.add_option("--group", o.group, "Weights that share a scale; 0: a whole row")->check(CLI::NonNegativeNumber)->capture_default_str();
     app.add_option("--dim", o.dim, "Dimension")->check(sizes)->capture_default_str();
     app.add_option("--hidden", o.hidden, "Hidden size of the MLP")->check(sizes)->capture_default_str();
     app.add_option("--heads", o.heads, "Heads of queries")->check(sizes)->capture_default_str();

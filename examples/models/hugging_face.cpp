@@ -60,7 +60,7 @@ configuration read_configuration(const named_bytes& file) {
     c.layers = fields.count("num_hidden_layers", max_layers);
     c.heads = fields.count("num_attention_heads", max_size);
     c.kv_heads = fields.count("num_key_value_heads", max_size, c.heads);
-    c.max_length = fields.count("max_position_embeddings", max_size);
+    c.max_length = fields.count("max_position_embeddings", max_kv_length);
     c.norm_eps = fields.number("rms_norm_eps", 0.0, 1.0);
     c.rope_theta = rope_theta(fields);
     c.rope = rope_pairing::halves;

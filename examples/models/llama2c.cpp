@@ -46,7 +46,7 @@ model_config read_header(byte_reader& reader, const std::string& file, bool& tie
     const std::int64_t vocabulary = reader.number<std::int32_t>("vocab_size");
     tied = vocabulary > 0;
     c.vocabulary = positive(tied ? vocabulary : -vocabulary, max_size, "vocab_size", file);
-    c.max_length = next("seq_len", max_size);
+    c.max_length = next("seq_len", max_kv_length);
     c.rope = rope_pairing::interleaved;
     check_heads(c, file, {"dim", "n_heads", "n_kv_heads"});
     return c;

@@ -51,6 +51,10 @@ void check_heads(const model_config& config, std::string_view file, const head_f
     }
     if (config.head_dim() % 2 != 0)
         refuse(names.dim, config.dim, "a head of it has an odd size, " + std::to_string(config.head_dim()));
+    if (config.head_dim() > max_head_dim) {
+        refuse(names.dim, config.dim,
+               "a head of it has " + std::to_string(config.head_dim()) + " channels, more than " + std::to_string(max_head_dim));
+    }
     if (validate(config) != status::ok) fail(file, "its numbers do not make a model");
 }
 

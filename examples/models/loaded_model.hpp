@@ -69,7 +69,8 @@ struct head_field_names {
     const char *dim, *heads, *kv_heads;
 };
 
-/// Throws load_error unless the heads divide the dimension, the key-value heads the heads, and a head has an even size.
+/// Throws load_error unless the heads divide the dimension, the key-value heads the heads, and a head has an even size that
+/// the library takes; or where validate() has another complaint.
 void check_heads(const model_config& config, std::string_view file, const head_field_names& names);
 
 }  // namespace aq::models

@@ -100,9 +100,10 @@ TEST_CASE("llama2.c: headers with impossible sizes are refused by their field") 
         }
     }
     header h;
-    h.dim = 1 << 24, h.hidden = 1 << 24, h.layers = 4096, h.heads = 1, h.kv_heads = 1, h.vocabulary = 1 << 24, h.length = 1 << 24;
+    h.dim = 1 << 24, h.hidden = 1 << 24, h.layers = 4096, h.heads = 1 << 16, h.kv_heads = 1 << 16, h.vocabulary = 1 << 24,
+    h.length = 1 << 22;
     CHECK(contains(refusal_of(h.bytes() + rest), "token_embedding_table takes 1125899906842624 bytes"));
-    h.vocabulary = 1, h.dim = 2;
+    h.vocabulary = 1, h.dim = 2, h.heads = 1, h.kv_heads = 1;
     CHECK(contains(refusal_of(h.bytes() + rest), "rms_att_weight takes 32768 bytes"));
     h = header();
     h.heads = 3;
