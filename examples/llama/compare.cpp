@@ -32,8 +32,9 @@ std::vector<precision> precisions(const precision& base) {
         p.prune = 0.0;
         return p;
     };
-    return {make(16, 16, "none", "softmax"), make(4, 16, "none", "softmax"), make(8, 8, "none", "softmax"), make(4, 8, "none", "softmax"),
-            make(4, 8, "none", "log2-half-ceiling"), make(4, 4, "none", "softmax"), make(4, 4, "token", "softmax")};
+    return {make(16, 16, "none", "softmax"), make(4, 16, "none", "softmax"),          make(8, 8, "none", "softmax"),
+            make(4, 8, "none", "softmax"),   make(4, 8, "none", "log2-half-ceiling"), make(4, 4, "none", "softmax"),
+            make(4, 4, "token", "softmax")};
 }
 
 struct speeds {
@@ -62,13 +63,15 @@ speeds time_session(llama_session& session, const text_window& window, std::size
     require(session.forward(window.inputs.data(), half, logits_of::last, result), "prompt");
     const auto begin = clock::now();
     steps = std::min(steps, window.inputs.size() - half);
-    for (std::size_t i = 0; i < steps; ++i) require(session.forward(&window.inputs[half + i], 1, logits_of::last, result), "step");
+    for (std::size_t i = 0; i < steps; ++i)
+        require(session.forward(&window.inputs[half + i], 1, logits_of::last, result), "step");
     s.step = static_cast<double>(steps) / seconds(begin);
     return s;
 }
 
 /// Builds, evaluates and times one precision, dense and pruned, and adds its rows.
-void compare_one(const compare_options& o, const models::loaded_model& loaded, precision p, const std::vector<text_window>& windows, table& out) {
+void compare_one(const compare_options& o, const models::loaded_model& loaded, precision p,
+                 const std::vector<text_window>& windows, table& out) {
     evaluation dense;
     for (const double prune : {0.0, o.prune}) {
         p.prune = prune;
@@ -79,8 +82,8 @@ void compare_one(const compare_options& o, const models::loaded_model& loaded, p
         const evaluation e = evaluate(session, windows, p.name());
         if (prune == 0.0) dense = e;
         const speeds s = time_session(session, windows.front(), o.steps);
-        out.add({p.name(), number(e.perplexity(), 4), number(dense.perplexity_where(e), 4), number(100 * e.share(), 1), number(s.prompt, 0),
-                 number(s.step, 0), bytes_text(model.bytes()), bytes_text(s.cache_bytes)});
+        out.add({p.name(), number(e.perplexity(), 4), number(dense.perplexity_where(e), 4), number(100 * e.share(), 1),
+                 number(s.prompt, 0), number(s.step, 0), bytes_text(model.bytes()), bytes_text(s.cache_bytes)});
         if (o.prune <= 0.0) return;
     }
 }
@@ -88,16 +91,18 @@ void compare_one(const compare_options& o, const models::loaded_model& loaded, p
 void compare(const compare_options& o) {
     const kernel_table& kernels = choose(o.common);
     if (o.text.empty() && !o.common.model.empty()) throw failure("a text file is needed with --model");
-    if (o.common.calibration.empty() && !o.common.model.empty()) throw failure("TRIP needs a text to calibrate on: add --calibration FILE to --model");
+    if (o.common.calibration.empty() && !o.common.model.empty())
+        throw failure("TRIP needs a text to calibrate on: add --calibration FILE to --model");
     const opened_model opened(o.common);
     const models::loaded_model& loaded = *opened;
     const token_list text = o.text.empty() ? tokens_of(loaded, evaluation_text()) : tokens_of(loaded, read_file(o.text));
     const auto windows = windows_of(loaded, text, loaded.config.max_length, o.windows);
     if (windows.empty()) throw failure(o.text + ": holds too few tokens to evaluate");
-    table rows({"precision", "perplexity", "dense, same positions", "% scored", "prompt tok/s", "step tok/s", "weights", "KV cache"});
+    table rows(
+        {"precision", "perplexity", "dense, same positions", "% scored", "prompt tok/s", "step tok/s", "weights", "KV cache"});
     for (const precision& p : precisions(o.common.wanted)) compare_one(o, loaded, p, windows, rows);
-    std::printf("%s, %zu windows of up to %zu tokens, kernels %s, %zu threads\n\n", loaded.name.c_str(), windows.size(), loaded.config.max_length,
-                kernels.isa, threads_of(o.common).workers);
+    std::printf("%s, %zu windows of up to %zu tokens, kernels %s, %zu threads\n\n", loaded.name.c_str(), windows.size(),
+                loaded.config.max_length, kernels.isa, threads_of(o.common).workers);
     rows.print();
 }
 
@@ -105,14 +110,26 @@ void compare(const compare_options& o) {
 
 void add_compare(CLI::App& app) {
     auto o = std::make_shared<compare_options>();
-    CLI::App& command = *app.add_subcommand("compare", "Every precision beside float, in one table: perplexity, speed, memory, with and without pruning");
+    CLI::App& command = *app.add_subcommand(
+        "compare", "Every precision beside float, in one table: perplexity, speed, memory, with and without pruning");
     command.add_option("text", o->text, "A text file (default: the embedded model's evaluation text)");
-    command.add_option("--windows", o->windows, "Evaluate at most that many windows; 0: the whole text")->check(CLI::NonNegativeNumber)->capture_default_str();
-    command.add_option("--prune", o->prune, "Share of tokens that is gone in the pruned rows; 0: leave them out")->check(between(0.0, 0.99))->capture_default_str();
-    command.add_option("--prune-layers", o->common.wanted.prune_layers, "Layers that prune, as 2,3 (from 0); half: the first three of the second half")->capture_default_str();
-    command.add_option("--group", o->common.wanted.group, "Weights that share a scale; 0: a whole row")->check(CLI::NonNegativeNumber)->capture_default_str();
-    command.add_flag("--paper-sites", o->common.wanted.paper_sites, "W4A4 keeps the attention's input at 8 bits, as the paper does");
-    command.add_option("--calibration", o->common.calibration, "Text that TRIP learns its exponents from (default: the embedded model's)");
+    command.add_option("--windows", o->windows, "Evaluate at most that many windows; 0: the whole text")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    command.add_option("--prune", o->prune, "Share of tokens that is gone in the pruned rows; 0: leave them out")
+        ->check(between(0.0, 0.99))
+        ->capture_default_str();
+    command
+        .add_option("--prune-layers", o->common.wanted.prune_layers,
+                    "Layers that prune, as 2,3 (from 0); half: the first three of the second half")
+        ->capture_default_str();
+    command.add_option("--group", o->common.wanted.group, "Weights that share a scale; 0: a whole row")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    command.add_flag("--paper-sites", o->common.wanted.paper_sites,
+                     "W4A4 keeps the attention's input at 8 bits, as the paper does");
+    command.add_option("--calibration", o->common.calibration,
+                       "Text that TRIP learns its exponents from (default: the embedded model's)");
     add_options(command, o->common, false);
     command.callback([o] { compare(*o); });
 }

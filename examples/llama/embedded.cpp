@@ -17,8 +17,9 @@ std::string_view bytes(const unsigned char* begin, const unsigned char* end) {
 }  // namespace
 
 models::loaded_model embedded_model() {
-    models::loaded_model model = models::load_hugging_face({"embedded config.json", bytes(austen_config, austen_config_end)},
-                                                           {"embedded model.safetensors", bytes(austen_safetensors, austen_safetensors_end)});
+    models::loaded_model model =
+        models::load_hugging_face({"embedded config.json", bytes(austen_config, austen_config_end)},
+                                  {"embedded model.safetensors", bytes(austen_safetensors, austen_safetensors_end)});
     model.name = "embedded (Austen, byte-level)";
     return model;
 }

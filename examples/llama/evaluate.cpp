@@ -17,17 +17,21 @@ double surprise(const float* logits, std::size_t count, std::uint32_t target) {
     return top + std::log(sum) - static_cast<double>(logits[target]);
 }
 
-double perplexity_of(double sum, std::size_t count) { return count == 0 ? std::nan("") : std::exp(sum / static_cast<double>(count)); }
+double perplexity_of(double sum, std::size_t count) {
+    return count == 0 ? std::nan("") : std::exp(sum / static_cast<double>(count));
+}
 
 }  // namespace
 
-std::vector<text_window> windows_of(const models::loaded_model& model, const token_list& text, std::size_t length, std::size_t limit) {
+std::vector<text_window> windows_of(const models::loaded_model& model, const token_list& text, std::size_t length,
+                                    std::size_t limit) {
     std::vector<text_window> result;
     const std::size_t marks = model.bos ? 1 : 0;
     for (std::size_t first = 0; first + 1 - marks < text.size() && (limit == 0 || result.size() < limit); first += length) {
         token_list window = start_of(model);
         const std::size_t last = std::min(text.size(), first + length + 1 - marks);
-        window.insert(window.end(), text.begin() + static_cast<std::ptrdiff_t>(first), text.begin() + static_cast<std::ptrdiff_t>(last));
+        window.insert(window.end(), text.begin() + static_cast<std::ptrdiff_t>(first),
+                      text.begin() + static_cast<std::ptrdiff_t>(last));
         result.push_back({token_list(window.begin(), window.end() - 1), token_list(window.begin() + 1, window.end())});
     }
     return result;
@@ -76,7 +80,8 @@ evaluation evaluate(llama_session& session, const std::vector<text_window>& wind
         auto& scores = result.windows.emplace_back();
         for (std::size_t i = 0; i < run.kept_count; ++i) {
             scores.push_back({run.kept[i], surprise(run.logits.row(i), run.logits.cols, window.targets[run.kept[i]])});
-            if (std::isnan(scores.back().surprise)) throw failure(label + ": the model computes no numbers: its logits are NaN or infinite");
+            if (std::isnan(scores.back().surprise))
+                throw failure(label + ": the model computes no numbers: its logits are NaN or infinite");
             sum += scores.back().surprise;
         }
         count += scores.size();

@@ -16,7 +16,8 @@ struct text_window {
 
 /// Cuts a text into windows of at most `length` targets, each after the model's start mark (without one, a window's first token
 /// is shown but not asked for). `limit`: at most that many windows; 0: all.
-[[nodiscard]] std::vector<text_window> windows_of(const models::loaded_model& model, const token_list& text, std::size_t length, std::size_t limit);
+[[nodiscard]] std::vector<text_window> windows_of(const models::loaded_model& model, const token_list& text, std::size_t length,
+                                                  std::size_t limit);
 
 /// The surprise of every target that was scored, in nats.
 struct evaluation {
@@ -25,7 +26,7 @@ struct evaluation {
         double surprise;
     };
     std::vector<std::vector<score>> windows;
-    std::size_t targets = 0;     ///< scored or not
+    std::size_t targets = 0;  ///< scored or not
 
     [[nodiscard]] std::size_t scored() const;
     [[nodiscard]] double share() const;

@@ -37,7 +37,8 @@ public:
             choices_.push_back({std::exp((static_cast<double>(logits[i]) - static_cast<double>(logits[top])) / temperature_), i});
             sum += choices_.back().first;
         }
-        std::sort(choices_.begin(), choices_.end(), [](const auto& a, const auto& b) { return a.first > b.first || (a.first == b.first && a.second < b.second); });
+        std::sort(choices_.begin(), choices_.end(),
+                  [](const auto& a, const auto& b) { return a.first > b.first || (a.first == b.first && a.second < b.second); });
         double mass = 0.0;
         std::size_t kept = 0;
         while (kept < choices_.size() && mass < top_p_ * sum) mass += choices_[kept++].first;
@@ -56,7 +57,8 @@ private:
         for (std::size_t i = 0; i < count; ++i) {
             if (logits[i] == logits[i] && (top == count || logits[i] > logits[top])) top = i;
         }
-        if (top == count || std::isinf(logits[top])) throw failure("the model computes no numbers: its logits are NaN or infinite");
+        if (top == count || std::isinf(logits[top]))
+            throw failure("the model computes no numbers: its logits are NaN or infinite");
         return static_cast<std::uint32_t>(top);
     }
 
@@ -81,7 +83,9 @@ void generate(const generate_options& o) {
     token_list prompt = start_of(loaded);
     for (const std::uint32_t token : tokens_of(loaded, o.prompt)) prompt.push_back(token);
     if (prompt.empty()) throw failure("--prompt: this model has no start token, so a prompt is needed");
-    if (prompt.size() > loaded.config.max_length) throw failure("--prompt: " + std::to_string(prompt.size()) + " tokens are more than the " + std::to_string(loaded.config.max_length) + " positions of the model (or of --context)");
+    if (prompt.size() > loaded.config.max_length)
+        throw failure("--prompt: " + std::to_string(prompt.size()) + " tokens are more than the " +
+                      std::to_string(loaded.config.max_length) + " positions of the model (or of --context)");
 
     sampler choose_next(o.temperature, o.top_p, o.seed);
     forward_result result;
@@ -100,12 +104,14 @@ void generate(const generate_options& o) {
         std::fwrite(text.data(), 1, text.size(), stdout);
         std::fflush(stdout);
         previous = token;
-        if (++made == o.tokens || prompt.size() + made == loaded.config.max_length) break;  // nobody asks for what follows the last one
+        if (++made == o.tokens || prompt.size() + made == loaded.config.max_length)
+            break;  // nobody asks for what follows the last one
         require(session.forward(&token, 1, logits_of::last, result), "step " + std::to_string(made));
     }
     std::printf("\n");
-    std::fprintf(stderr, "%s, %s: prompt %zu tokens at %s a second%s, %zu steps at %s a second\n", loaded.name.c_str(), o.common.wanted.name().c_str(),
-                 prompt.size(), number(static_cast<double>(prompt.size()) / prompt_seconds, 0).c_str(),
+    std::fprintf(stderr, "%s, %s: prompt %zu tokens at %s a second%s, %zu steps at %s a second\n", loaded.name.c_str(),
+                 o.common.wanted.name().c_str(), prompt.size(),
+                 number(static_cast<double>(prompt.size()) / prompt_seconds, 0).c_str(),
                  sparsity > 0.0 ? (" (" + number(100 * sparsity, 1) + " % pruned)").c_str() : "", made,
                  number(static_cast<double>(made) / seconds_since(steps), 0).c_str());
 }
@@ -116,10 +122,18 @@ void add_generate(CLI::App& app) {
     auto o = std::make_shared<generate_options>();
     CLI::App& command = *app.add_subcommand("generate", "Write text, token by token as it comes");
     command.add_option("-p,--prompt", o->prompt, "What the text begins with (default: nothing)");
-    command.add_option("-n,--tokens", o->tokens, "At most that many; a text never exceeds the model's length")->check(CLI::NonNegativeNumber)->capture_default_str();
-    command.add_option("--temperature", o->temperature, "0: always the likeliest token; 1: as the model says")->check(between(0.0, 100.0))->capture_default_str();
-    command.add_option("--top-p", o->top_p, "Choose among the likeliest tokens that have this share of the probability")->check(between(0.0, 1.0))->capture_default_str();
-    command.add_option("--seed", o->seed, "The same seed writes the same text")->check(CLI::NonNegativeNumber)->capture_default_str();
+    command.add_option("-n,--tokens", o->tokens, "At most that many; a text never exceeds the model's length")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    command.add_option("--temperature", o->temperature, "0: always the likeliest token; 1: as the model says")
+        ->check(between(0.0, 100.0))
+        ->capture_default_str();
+    command.add_option("--top-p", o->top_p, "Choose among the likeliest tokens that have this share of the probability")
+        ->check(between(0.0, 1.0))
+        ->capture_default_str();
+    command.add_option("--seed", o->seed, "The same seed writes the same text")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
     add_options(command, o->common, true);
     command.callback([o] { generate(*o); });
 }

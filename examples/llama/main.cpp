@@ -8,14 +8,17 @@
 #include "llama/failure.hpp"
 
 int main(int argc, char** argv) {
-    CLI::App app("A LLaMA in low bits, by agilequant. Without --model it runs the one that is linked into this program: trained on Jane Austen, a byte a token.");
+    CLI::App app(
+        "A LLaMA in low bits, by agilequant. Without --model it runs the one that is linked into this program: trained on Jane "
+        "Austen, a byte a token.");
     app.require_subcommand(1);
-    app.footer("Examples:\n"
-               "  llama generate --prompt \"It was a truth\" --weights 4 --activations 8\n"
-               "  llama compare                                   every precision beside float\n"
-               "  llama perplexity novel.txt -w 4 -a 4 --trip token --attention log2-half-ceiling --kv 8\n"
-               "  llama generate --model stories260K.bin --prompt \"Once upon a time\" --temperature 0\n"
-               "`llama COMMAND --help` lists a command's options.");
+    app.footer(
+        "Examples:\n"
+        "  llama generate --prompt \"It was a truth\" --weights 4 --activations 8\n"
+        "  llama compare                                   every precision beside float\n"
+        "  llama perplexity novel.txt -w 4 -a 4 --trip token --attention log2-half-ceiling --kv 8\n"
+        "  llama generate --model stories260K.bin --prompt \"Once upon a time\" --temperature 0\n"
+        "`llama COMMAND --help` lists a command's options.");
     try {
         aq::example::add_generate(app);
         aq::example::add_perplexity(app);

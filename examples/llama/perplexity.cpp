@@ -36,7 +36,8 @@ void perplexity(const perplexity_options& o) {
     const auto begin = std::chrono::steady_clock::now();
     const evaluation e = evaluate(session, windows, o.common.wanted.name());
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    std::printf("%s, %s: perplexity %s over %zu tokens in %zu windows", loaded.name.c_str(), o.common.wanted.name().c_str(), number(e.perplexity(), 4).c_str(), e.scored(), windows.size());
+    std::printf("%s, %s: perplexity %s over %zu tokens in %zu windows", loaded.name.c_str(), o.common.wanted.name().c_str(),
+                number(e.perplexity(), 4).c_str(), e.scored(), windows.size());
     if (e.scored() != e.targets) std::printf(", %s %% of the positions", number(100 * e.share(), 1).c_str());
     std::printf(", %s tokens a second\n", number(static_cast<double>(e.targets) / seconds, 0).c_str());
 }
@@ -48,7 +49,9 @@ void add_perplexity(CLI::App& app) {
     CLI::App& command = *app.add_subcommand("perplexity", "Measure how well a text is predicted");
     command.add_option("text", o->text, "A text file (default: the embedded model's evaluation text)");
     command.add_option("--length", o->length, "Tokens in a window (default: all of the context)")->check(CLI::NonNegativeNumber);
-    command.add_option("--windows", o->windows, "Evaluate at most that many windows; 0: the whole text")->check(CLI::NonNegativeNumber)->capture_default_str();
+    command.add_option("--windows", o->windows, "Evaluate at most that many windows; 0: the whole text")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
     add_options(command, o->common, true);
     command.callback([o] { perplexity(*o); });
 }

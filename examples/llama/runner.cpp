@@ -17,7 +17,8 @@ class calibration {
 public:
     explicit calibration(const model_config& config) : config_(config), sites_(config.layers * site_count) {
         for (std::size_t i = 0; i < sites_.size(); ++i) {
-            require(sites_[i].reset(static_cast<site>(i % site_count) == site::mlp_middle ? config.hidden : config.dim), "calibration");
+            require(sites_[i].reset(static_cast<site>(i % site_count) == site::mlp_middle ? config.hidden : config.dim),
+                    "calibration");
         }
     }
     [[nodiscard]] site_observer observer() { return {this, see}; }
@@ -32,7 +33,8 @@ public:
                 format.is_asymmetric = options.sites[i].activations.is_asymmetric;
                 format.top_exponent = p.trip_k;
                 const site s = static_cast<site>(i);
-                require(sites_[layer * site_count + i].fit(format, profile.exponents(layer, s), profile.scale(layer, s)), "calibration");
+                require(sites_[layer * site_count + i].fit(format, profile.exponents(layer, s), profile.scale(layer, s)),
+                        "calibration");
             }
         }
         return profile;
@@ -52,7 +54,9 @@ private:
 token_list tokens_of(const models::loaded_model& model, std::string_view text) {
     token_list result;
     for (const int token : model.tokenizer->encode(text)) {
-        if (token < 0 || static_cast<std::size_t>(token) >= model.config.vocabulary) throw failure("tokenizer: token " + std::to_string(token) + " is beyond the model's vocabulary of " + std::to_string(model.config.vocabulary));
+        if (token < 0 || static_cast<std::size_t>(token) >= model.config.vocabulary)
+            throw failure("tokenizer: token " + std::to_string(token) + " is beyond the model's vocabulary of " +
+                          std::to_string(model.config.vocabulary));
         result.push_back(static_cast<std::uint32_t>(token));
     }
     return result;
@@ -75,7 +79,8 @@ activation_profile calibrate(const models::loaded_model& model, const precision&
     progress shown("calibrating");
     const std::size_t all = std::min(text.size(), calibration_tokens), length = model.config.max_length;
     if (all == 0) throw failure("calibration: the text is empty");
-    if (length <= start_of(model).size()) throw failure("calibration: " + std::to_string(length) + " positions leave no room for a text");
+    if (length <= start_of(model).size())
+        throw failure("calibration: " + std::to_string(length) + " positions leave no room for a text");
     for (std::size_t first = 0; first < all;) {
         token_list window = start_of(model);
         for (; first < all && window.size() < length; ++first) window.push_back(text[first]);
@@ -93,8 +98,10 @@ void build(const models::loaded_model& model, const precision& p, const activati
 
 void build(const models::loaded_model& model, const precision& p, const settings& s, llama& out) {
     if (!p.uses_trip()) return build(model, p, nullptr, out);
-    if (s.calibration.empty() && !s.model.empty()) throw failure("--trip " + p.trip + " needs a text to calibrate on: add --calibration FILE");
-    const token_list text = s.calibration.empty() ? tokens_of(model, calibration_text()) : tokens_of(model, read_file(s.calibration));
+    if (s.calibration.empty() && !s.model.empty())
+        throw failure("--trip " + p.trip + " needs a text to calibrate on: add --calibration FILE");
+    const token_list text =
+        s.calibration.empty() ? tokens_of(model, calibration_text()) : tokens_of(model, read_file(s.calibration));
     const activation_profile profile = calibrate(model, p, s, text);
     build(model, p, &profile, out);
 }

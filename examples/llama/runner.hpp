@@ -20,7 +20,8 @@ using token_list = std::vector<std::uint32_t>;
 
 /// Learns TRIP's exponents and static scales of every site from a text: by the paper's search, on what the model with these
 /// weights and float activations computes, pruned where `p` prunes.
-[[nodiscard]] activation_profile calibrate(const models::loaded_model& model, const precision& p, const settings& s, const token_list& text);
+[[nodiscard]] activation_profile calibrate(const models::loaded_model& model, const precision& p, const settings& s,
+                                           const token_list& text);
 
 /// Builds a model at a precision; `profile` where it uses TRIP.
 void build(const models::loaded_model& model, const precision& p, const activation_profile* profile, llama& out);

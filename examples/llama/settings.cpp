@@ -28,18 +28,46 @@ const std::map<std::string, probability_coding> codings{
 void add_precision(CLI::App& app, settings& s) {
     precision& p = s.wanted;
     const auto group = "Precision";
-    app.add_option("-w,--weights", p.weight_bits, "Bits of weights: 2 to 8, or 16 for float")->check(CLI::Range(2, 8) | CLI::IsMember({16}))->capture_default_str()->group(group);
-    app.add_option("-a,--activations", p.activation_bits, "Bits of activations: 2 to 8, or 16 for float; below 8 they are asymmetric")->check(CLI::Range(2, 8) | CLI::IsMember({16}))->capture_default_str()->group(group);
+    app.add_option("-w,--weights", p.weight_bits, "Bits of weights: 2 to 8, or 16 for float")
+        ->check(CLI::Range(2, 8) | CLI::IsMember({16}))
+        ->capture_default_str()
+        ->group(group);
+    app.add_option("-a,--activations", p.activation_bits,
+                   "Bits of activations: 2 to 8, or 16 for float; below 8 they are asymmetric")
+        ->check(CLI::Range(2, 8) | CLI::IsMember({16}))
+        ->capture_default_str()
+        ->group(group);
     app.add_flag("--paper-sites", p.paper_sites, "Keep the attention's input at 8 bits, as the paper does")->group(group);
-    app.add_option("--group", p.group, "Weights that share a scale; 0: a whole row")->check(CLI::NonNegativeNumber)->capture_default_str()->group(group);
+    app.add_option("--group", p.group, "Weights that share a scale; 0: a whole row")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str()
+        ->group(group);
     app.add_flag("--symmetric", p.is_symmetric, "Weights without zero points")->group(group);
-    app.add_option("--trip", p.trip, "Powers of two for outlier channels of activations; static: scale and zero point calibrated too, token: both from each token")->check(CLI::IsMember({"none", "static", "token"}))->capture_default_str()->group(group);
+    app.add_option("--trip", p.trip,
+                   "Powers of two for outlier channels of activations; static: scale and zero point calibrated too, token: both "
+                   "from each token")
+        ->check(CLI::IsMember({"none", "static", "token"}))
+        ->capture_default_str()
+        ->group(group);
     app.add_option("--trip-k", p.trip_k, "TRIP's largest exponent")->check(CLI::Range(0, 6))->capture_default_str()->group(group);
-    app.add_option("--calibration", s.calibration, "Text that TRIP learns its exponents from (default: the embedded model's)")->group(group);
-    app.add_option("--attention", p.attention, "How probabilities are coded")->check(CLI::IsMember(codings))->capture_default_str()->group(group);
-    app.add_option("--kv", p.kv_bits, "Bits of the key-value cache")->check(CLI::IsMember({32, 8, 4}))->capture_default_str()->group(group);
-    app.add_option("--prune", p.prune, "Share of a prompt's tokens that is gone after the last pruning layer")->check(between(0.0, 0.99))->capture_default_str()->group(group);
-    app.add_option("--prune-layers", p.prune_layers, "Layers that prune, as 2,3 (from 0), each by the progressive ratio; half: the first three of the second half")->capture_default_str()->group(group);
+    app.add_option("--calibration", s.calibration, "Text that TRIP learns its exponents from (default: the embedded model's)")
+        ->group(group);
+    app.add_option("--attention", p.attention, "How probabilities are coded")
+        ->check(CLI::IsMember(codings))
+        ->capture_default_str()
+        ->group(group);
+    app.add_option("--kv", p.kv_bits, "Bits of the key-value cache")
+        ->check(CLI::IsMember({32, 8, 4}))
+        ->capture_default_str()
+        ->group(group);
+    app.add_option("--prune", p.prune, "Share of a prompt's tokens that is gone after the last pruning layer")
+        ->check(between(0.0, 0.99))
+        ->capture_default_str()
+        ->group(group);
+    app.add_option("--prune-layers", p.prune_layers,
+                   "Layers that prune, as 2,3 (from 0), each by the progressive ratio; half: the first three of the second half")
+        ->capture_default_str()
+        ->group(group);
 }
 
 /// "2,3" or "half" -> layers, ascending.
@@ -91,10 +119,16 @@ CLI::Validator between(double low, double high) {
 }
 
 void add_options(CLI::App& app, settings& s, bool all) {
-    app.add_option("-m,--model", s.model, "Folder or .safetensors of a Hugging Face LLaMA, or a llama2.c .bin (default: the embedded model)");
-    app.add_option("--tokenizer", s.tokenizer, "llama2.c tokenizer (default: looked for beside the model; a model of 256 tokens needs none)");
-    app.add_flag("--outliers", s.outliers, "Fold outlier channels, as large models have them, into the norms: the same function, harder to quantize");
-    app.add_option("--context", s.context, "Positions that there is memory for; 0: the model's length, at most " + std::to_string(default_context))->check(CLI::NonNegativeNumber)->capture_default_str();
+    app.add_option("-m,--model", s.model,
+                   "Folder or .safetensors of a Hugging Face LLaMA, or a llama2.c .bin (default: the embedded model)");
+    app.add_option("--tokenizer", s.tokenizer,
+                   "llama2.c tokenizer (default: looked for beside the model; a model of 256 tokens needs none)");
+    app.add_flag("--outliers", s.outliers,
+                 "Fold outlier channels, as large models have them, into the norms: the same function, harder to quantize");
+    app.add_option("--context", s.context,
+                   "Positions that there is memory for; 0: the model's length, at most " + std::to_string(default_context))
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
     if (all) add_precision(app, s);
     app.add_option("-t,--threads", s.threads, "Threads; 0: one for each core")->check(CLI::Range(0, 1024))->capture_default_str();
     app.add_option("--isa", s.isa, "Instruction set of the kernels (default: AQ_ISA in the environment, or the best there is)");
@@ -103,7 +137,8 @@ void add_options(CLI::App& app, settings& s, bool all) {
 opened_model::opened_model(const settings& s)
     : model_(s.model.empty() ? embedded_model() : models::load(s.model, s.tokenizer)), full_length_(model_.config.max_length) {
     if (s.context > full_length_) {
-        throw failure(model_.name + ": " + std::to_string(s.context) + " positions are asked for, but the model has only " + std::to_string(full_length_));
+        throw failure(model_.name + ": " + std::to_string(s.context) + " positions are asked for, but the model has only " +
+                      std::to_string(full_length_));
     }
     model_.config.max_length = s.context > 0 ? s.context : std::min(full_length_, default_context);
     require(validate(model_.config), model_.name + ": the configuration");
@@ -134,8 +169,10 @@ executor threads_of(const settings& s) {
 }
 
 model_options options_of(const precision& p, const model_config& config) {
-    if (p.activation_bits <= 8 && p.weight_bits > 8) throw failure("--activations " + std::to_string(p.activation_bits) + " needs quantized weights: add --weights 4");
-    if (p.uses_trip() && p.activation_bits > 8) throw failure("--trip " + p.trip + " needs quantized activations: add --activations 4");
+    if (p.activation_bits <= 8 && p.weight_bits > 8)
+        throw failure("--activations " + std::to_string(p.activation_bits) + " needs quantized weights: add --weights 4");
+    if (p.uses_trip() && p.activation_bits > 8)
+        throw failure("--trip " + p.trip + " needs quantized activations: add --activations 4");
     model_options o;
     o.float_weights = p.weight_bits > 8;
     o.weights.bits = p.weight_bits > 8 ? 8 : p.weight_bits;
@@ -147,7 +184,8 @@ model_options options_of(const precision& p, const model_config& config) {
     if (p.prune > 0.0) {
         const std::vector<std::size_t> layers = layers_of(p.prune_layers, config.layers);
         require(make_progressive_plan_at(p.prune, layers.data(), layers.size(), o.pruning), "--prune " + std::to_string(p.prune));
-        require(validate(o.pruning, config.layers), "--prune-layers " + p.prune_layers + " in a model of " + std::to_string(config.layers) + " layers");
+        require(validate(o.pruning, config.layers),
+                "--prune-layers " + p.prune_layers + " in a model of " + std::to_string(config.layers) + " layers");
     }
     return o;
 }

@@ -15,16 +15,16 @@ namespace aq::example {
 
 /// One precision of a model, as on the command line.
 struct precision {
-    int weight_bits = 16;         ///< 16: float
-    int activation_bits = 16;     ///< 16: float
-    bool paper_sites = false;     ///< 4-bit activations at the paper's three sites only, 8 bits at the attention's input
+    int weight_bits = 16;      ///< 16: float
+    int activation_bits = 16;  ///< 16: float
+    bool paper_sites = false;  ///< 4-bit activations at the paper's three sites only, 8 bits at the attention's input
     std::size_t group = 64;
     bool is_symmetric = false;
-    std::string trip = "none";    ///< none, static, token
+    std::string trip = "none";  ///< none, static, token
     int trip_k = 3;
     std::string attention = "softmax";
     int kv_bits = 32;
-    double prune = 0.0;           ///< share of tokens gone after the last pruning layer
+    double prune = 0.0;  ///< share of tokens gone after the last pruning layer
     std::string prune_layers = "half";
 
     [[nodiscard]] bool uses_trip() const { return trip != "none"; }
@@ -39,10 +39,10 @@ struct settings {
     std::string model, tokenizer;  ///< files; empty: the embedded model
     std::string calibration;       ///< text file for TRIP; empty: the embedded one
     precision wanted;
-    bool outliers = false;         ///< fold outlier channels into the model
-    std::size_t context = 0;       ///< positions; 0: the model's, at most default_context
-    std::size_t threads = 0;       ///< 0: as many as there are cores
-    std::string isa;               ///< empty: AQ_ISA, or the best
+    bool outliers = false;    ///< fold outlier channels into the model
+    std::size_t context = 0;  ///< positions; 0: the model's, at most default_context
+    std::size_t threads = 0;  ///< 0: as many as there are cores
+    std::string isa;          ///< empty: AQ_ISA, or the best
 };
 
 /// Refuses what is not between the two; CLI::Range lets NaN through.

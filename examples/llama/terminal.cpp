@@ -7,7 +7,8 @@
 
 namespace aq::example {
 
-progress::progress(std::string what) : what_(std::move(what)), visible_(isatty(STDERR_FILENO) == 1), begin_(clock::now()), shown_(begin_) {}
+progress::progress(std::string what)
+    : what_(std::move(what)), visible_(isatty(STDERR_FILENO) == 1), begin_(clock::now()), shown_(begin_) {}
 
 progress::~progress() {
     if (visible_) std::fputs("\r\033[K", stderr);
@@ -19,7 +20,8 @@ void progress::show(std::size_t done, std::size_t all, const std::string& note) 
     shown_ = now;
     const double spent = std::chrono::duration<double>(now - begin_).count();
     const double left = spent / static_cast<double>(done) * static_cast<double>(all - done);
-    std::fprintf(stderr, "\r\033[K%s  %zu %%, %.0f s left%s%s", what_.c_str(), done * 100 / all, left, note.empty() ? "" : ", ", note.c_str());
+    std::fprintf(stderr, "\r\033[K%s  %zu %%, %.0f s left%s%s", what_.c_str(), done * 100 / all, left, note.empty() ? "" : ", ",
+                 note.c_str());
     std::fflush(stderr);
 }
 
@@ -46,7 +48,8 @@ std::string number(double value, int digits) {
 }
 
 std::string bytes_text(std::size_t bytes) {
-    return bytes >= 1000000 ? number(static_cast<double>(bytes) / 1e6, 2) + " MB" : number(static_cast<double>(bytes) / 1e3, 1) + " kB";
+    return bytes >= 1000000 ? number(static_cast<double>(bytes) / 1e6, 2) + " MB"
+                            : number(static_cast<double>(bytes) / 1e3, 1) + " kB";
 }
 
 }  // namespace aq::example

@@ -93,7 +93,9 @@ part_times time_block(const options& o, const llama& model, run_context& context
     std::size_t left = 0;
     const auto run = [&](std::size_t count) {
         std::memcpy(x.data(), start.data(), count * c.dim * sizeof(float));
-        require(model.block_at(0).forward(context, model.settings(0), scratch, cache, 0.0, true, {x.data(), count, c.dim}, tokens.data(), left), "block");
+        require(model.block_at(0).forward(context, model.settings(0), scratch, cache, 0.0, true, {x.data(), count, c.dim},
+                                          tokens.data(), left),
+                "block");
     };
     if (past > 0) run(past);
     for (std::size_t i = 0; i <= o.repetitions; ++i) {  // the first warms up
@@ -111,8 +113,9 @@ part_times time_block(const options& o, const llama& model, run_context& context
 void print_row(const char* name, part_times t, std::size_t rows, double float_seconds) {
     const double all = t.total(), ms = 1e3;
     const double attention = t[part::projections] + t[part::attention], nonlinear = t[part::nonlinear] + t[part::quantize];
-    std::printf("%-6s %10.2f %10.2f %5.1f %% %10.2f %5.1f %% %10.2f %5.1f %% %11.1f %7.2fx\n", name, all * ms, attention * ms, 100 * attention / all,
-                t[part::mlp] * ms, 100 * t[part::mlp] / all, nonlinear * ms, 100 * nonlinear / all, static_cast<double>(rows) / all, float_seconds / all);
+    std::printf("%-6s %10.2f %10.2f %5.1f %% %10.2f %5.1f %% %10.2f %5.1f %% %11.1f %7.2fx\n", name, all * ms, attention * ms,
+                100 * attention / all, t[part::mlp] * ms, 100 * t[part::mlp] / all, nonlinear * ms, 100 * nonlinear / all,
+                static_cast<double>(rows) / all, float_seconds / all);
 }
 
 /// The sizes of the block, or a failure that says which of them cannot be.
@@ -125,17 +128,21 @@ model_config shapes_of(const options& o) {
     c.heads = o.heads;
     c.kv_heads = o.kv_heads;
     c.max_length = std::max(o.prompt, o.past + 1);
-    if (c.dim % c.heads != 0) throw failure("--heads " + std::to_string(c.heads) + " does not divide --dim " + std::to_string(c.dim));
-    if (c.heads % c.kv_heads != 0) throw failure("--kv-heads " + std::to_string(c.kv_heads) + " does not divide --heads " + std::to_string(c.heads));
+    if (c.dim % c.heads != 0)
+        throw failure("--heads " + std::to_string(c.heads) + " does not divide --dim " + std::to_string(c.dim));
+    if (c.heads % c.kv_heads != 0)
+        throw failure("--kv-heads " + std::to_string(c.kv_heads) + " does not divide --heads " + std::to_string(c.heads));
     const std::string head = "a head of " + std::to_string(c.head_dim()) + " channels (--dim / --heads)";
-    if (c.head_dim() % 2 != 0 || c.head_dim() > max_head_dim) throw failure(head + " is odd or has more than " + std::to_string(max_head_dim));
+    if (c.head_dim() % 2 != 0 || c.head_dim() > max_head_dim)
+        throw failure(head + " is odd or has more than " + std::to_string(max_head_dim));
     require(validate(c), "the sizes of the block");
     return c;
 }
 
 void run(const options& o) {
     const kernel_table* kernels = nullptr;
-    if (o.isa.empty()) require(choose_kernels(kernels), "AQ_ISA=" + std::string(std::getenv("AQ_ISA") == nullptr ? "" : std::getenv("AQ_ISA")));
+    if (o.isa.empty())
+        require(choose_kernels(kernels), "AQ_ISA=" + std::string(std::getenv("AQ_ISA") == nullptr ? "" : std::getenv("AQ_ISA")));
     else require(find_kernels(o.isa.c_str(), isa::this_cpu(), kernels), "--isa " + o.isa);
     run_context context;
     context.kernels = kernels;
@@ -143,27 +150,32 @@ void run(const options& o) {
     context.threads = openmp_executor(o.threads == 0 ? std::max(1U, std::thread::hardware_concurrency()) : o.threads);
 #endif
     const model_config c = shapes_of(o);
-    std::printf("one block: dimension %zu, hidden %zu, %zu heads, kernels %s, %zu threads, median of %zu\n", c.dim, c.hidden, c.heads, kernels->isa,
-                context.threads.workers, o.repetitions);
+    std::printf("one block: dimension %zu, hidden %zu, %zu heads, kernels %s, %zu threads, median of %zu\n", c.dim, c.hidden,
+                c.heads, kernels->isa, context.threads.workers, o.repetitions);
     part_times prompts[3], steps[3];
     std::size_t bytes[3] = {};
     for (std::size_t i = 0; i < 3; ++i) {
         std::fprintf(stderr, "%s ...\n", precisions[i].name);
         llama model;
         synthetic_values values;
-        require(model.load(c, options_of(o, precisions[i].activation_bits), {&values, synthetic_values::read}), precisions[i].name);
+        require(model.load(c, options_of(o, precisions[i].activation_bits), {&values, synthetic_values::read}),
+                precisions[i].name);
         prompts[i] = time_block(o, model, context, o.prompt, 0);
         steps[i] = time_block(o, model, context, 1, o.past);
         bytes[i] = model.block_bytes();
     }
-    const char* const head = "            total ms  attention ms           MLP ms         nonlinear ms         tokens/s  speed-up\n";
+    const char* const head =
+        "            total ms  attention ms           MLP ms         nonlinear ms         tokens/s  speed-up\n";
     std::printf("\nprompt of %zu tokens\n%s", o.prompt, head);
     for (std::size_t i = 0; i < 3; ++i) print_row(precisions[i].name, prompts[i], o.prompt, prompts[0].total());
     std::printf("\none step after %zu tokens\n%s", o.past, head);
     for (std::size_t i = 0; i < 3; ++i) print_row(precisions[i].name, steps[i], 1, steps[0].total());
-    std::printf("\nweights: float %.1f MB, 4 bits %.1f MB. Attention: projections, scores and values. Nonlinear: norms, positions, SiLU, and quantizing\n"
-                "activations; softmax is within attention. W4A4 has 4 bits at %s.\n", static_cast<double>(bytes[0]) / 1e6, static_cast<double>(bytes[1]) / 1e6,
-                o.all_sites ? "every site" : "the paper's three sites, 8 at the attention's input");
+    std::printf(
+        "\nweights: float %.1f MB, 4 bits %.1f MB. Attention: projections, scores and values. Nonlinear: norms, positions, SiLU, "
+        "and quantizing\n"
+        "activations; softmax is within attention. W4A4 has 4 bits at %s.\n",
+        static_cast<double>(bytes[0]) / 1e6, static_cast<double>(bytes[1]) / 1e6,
+        o.all_sites ? "every site" : "the paper's three sites, 8 at the attention's input");
 }
 
 }  // namespace
@@ -175,11 +187,17 @@ int main(int argc, char** argv) {
     CLI::App app("Times one transformer block at LLaMA-7B's shapes, with synthetic weights: float, 8-bit and 4-bit activations.");
     const CLI::Range sizes(std::size_t{1}, aq::max_model_size);
     app.add_option("--prompt", o.prompt, "Tokens in the prompt")->check(CLI::Range(1, 1 << 20))->capture_default_str();
-    app.add_option("--past", o.past, "Tokens in the cache before the single step")->check(CLI::Range(0, 1 << 20))->capture_default_str();
-    app.add_option("--repetitions", o.repetitions, "Runs, of which the median counts")->check(CLI::Range(1, 1000))->capture_default_str();
+    app.add_option("--past", o.past, "Tokens in the cache before the single step")
+        ->check(CLI::Range(0, 1 << 20))
+        ->capture_default_str();
+    app.add_option("--repetitions", o.repetitions, "Runs, of which the median counts")
+        ->check(CLI::Range(1, 1000))
+        ->capture_default_str();
     app.add_option("-t,--threads", o.threads, "Threads; 0: one for each core")->check(CLI::Range(0, 1024))->capture_default_str();
     app.add_option("--isa", o.isa, "Instruction set of the kernels (default: AQ_ISA in the environment, or the best there is)");
-    app.add_option("--group", o.group, "Weights that share a scale; 0: a whole row")->check(CLI::NonNegativeNumber)->capture_default_str();
+    app.add_option("--group", o.group, "Weights that share a scale; 0: a whole row")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
     app.add_option("--dim", o.dim, "Dimension")->check(sizes)->capture_default_str();
     app.add_option("--hidden", o.hidden, "Hidden size of the MLP")->check(sizes)->capture_default_str();
     app.add_option("--heads", o.heads, "Heads of queries")->check(sizes)->capture_default_str();

@@ -29,7 +29,9 @@ struct bits {
 };
 
 /// Signed, without the most negative code, so that the range is symmetric: -(2^(b-1) - 1) .. 2^(b-1) - 1.
-[[nodiscard]] constexpr code_range signed_codes(int width) noexcept { return {-((1 << (width - 1)) - 1), (1 << (width - 1)) - 1}; }
+[[nodiscard]] constexpr code_range signed_codes(int width) noexcept {
+    return {-((1 << (width - 1)) - 1), (1 << (width - 1)) - 1};
+}
 
 /// Unsigned: 0 .. 2^b - 1.
 [[nodiscard]] constexpr code_range unsigned_codes(int width) noexcept { return {0, (1 << width) - 1}; }
@@ -62,7 +64,8 @@ struct bits {
 /// How often pairs of products (as `maddubs` makes them) may be added in 16 bits. Zero: not even once.
 [[nodiscard]] constexpr std::int64_t pair_sums_in_16_bits(int weight_bits, int activation_bits) noexcept {
     return products_within(std::numeric_limits<std::int16_t>::max(), weight_codes(weight_bits).high,
-                           activation_magnitude(activation_bits)) / 2;
+                           activation_magnitude(activation_bits)) /
+           2;
 }
 
 static_assert(max_k(8, 8) == 66311 && max_k(4, 8) == 1127288 && max_k(4, 4) == 9544371);

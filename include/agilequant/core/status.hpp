@@ -5,7 +5,7 @@
 namespace aq {
 
 /// The result of a public call; anything but `ok` means that no output was written, unless the function says otherwise.
-enum class [[nodiscard]] status {
+enum class [[nodiscard]] status{
     ok,
     bad_shape,           ///< sizes of the operands do not fit together
     bad_stride,          ///< a stride is smaller than the row that it has to hold
@@ -46,8 +46,8 @@ enum class [[nodiscard]] status {
 }
 
 /// Leaves the enclosing function with the status unless it is ok.
-#define AQ_TRY(expression)                                              \
-    do {                                                                \
+#define AQ_TRY(expression)                                                                                \
+    do {                                                                                                  \
         if (const ::aq::status aq_result = (expression); aq_result != ::aq::status::ok) return aq_result; \
     } while (false)
 

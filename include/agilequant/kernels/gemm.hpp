@@ -20,7 +20,8 @@ namespace aq {
     if (a.layout_id != w.layout.id || a.stride != w.layout.packed) return status::wrong_layout;
     if (job.y.rows != a.m || job.y.cols != w.n) return status::bad_shape;
     if (static_cast<std::int64_t>(w.layout.depth) > max_k(w.bits, a.bits)) return status::depth_over_limit;
-    const bool lacks_codes = w.codes == nullptr || w.scales == nullptr || w.layout.runs == nullptr || a.codes == nullptr || a.sums == nullptr;
+    const bool lacks_codes =
+        w.codes == nullptr || w.scales == nullptr || w.layout.runs == nullptr || a.codes == nullptr || a.sums == nullptr;
     const bool lacks_rows = w.offsets == nullptr || a.scales == nullptr || a.zeros == nullptr;
     const bool is_missing = lacks_rows || (lacks_codes && w.layout.k != 0);
     return is_missing && !job.y.empty() ? status::null_pointer : status::ok;
@@ -30,7 +31,8 @@ namespace aq {
 /// same layout; y: [m,n] float, overlapping neither. Exact in integers, one rounding a group and output in float, the
 /// same bits on every instruction set. Calls for disjoint blocks of y may run at the same time.
 /// Any shape; k = 0 gives zeros. unsupported_format, wrong_tile, wrong_layout, bad_shape, bad_stride, null_pointer, depth_over_limit.
-[[nodiscard]] inline status gemm(const kernel_table& kernels, const gemm_job& job, index_range rows, index_range panels) noexcept {
+[[nodiscard]] inline status gemm(const kernel_table& kernels, const gemm_job& job, index_range rows,
+                                 index_range panels) noexcept {
     AQ_TRY(check(kernels, job));
     if (rows.end > job.y.rows || rows.begin > rows.end || panels.end > job.weights.panels() || panels.begin > panels.end) {
         return status::bad_shape;

@@ -8,7 +8,8 @@
 namespace aq {
 
 namespace detail {
-[[nodiscard]] inline status check_float(const gemm_float_job& job, std::size_t n, std::size_t k, index_range rows, index_range panels) noexcept {
+[[nodiscard]] inline status check_float(const gemm_float_job& job, std::size_t n, std::size_t k, index_range rows,
+                                        index_range panels) noexcept {
     AQ_TRY(check(job.x));
     AQ_TRY(check(job.y));
     const bool fits = job.x.cols == k && job.x.rows == job.y.rows && job.y.cols == n && rows.begin <= rows.end &&
@@ -33,8 +34,8 @@ namespace detail {
 
 /// The same with packed weights: equals the product with the unpacked matrix bit for bit. `scratch` is aligned to 64 bytes.
 /// Also wrong_tile, scratch_too_small.
-[[nodiscard]] inline status gemm(const kernel_table& kernels, const gemm_float_job& job, const packed_weights& w, index_range rows,
-                                 index_range panels, void* scratch, std::size_t scratch_bytes) noexcept {
+[[nodiscard]] inline status gemm(const kernel_table& kernels, const gemm_float_job& job, const packed_weights& w,
+                                 index_range rows, index_range panels, void* scratch, std::size_t scratch_bytes) noexcept {
     AQ_TRY(detail::check_float(job, w.n, w.layout.k, rows, panels));
     if (w.tile != portable_tile::shape) return status::wrong_tile;
     if (scratch_bytes < gemm_float_scratch_bytes(w)) return status::scratch_too_small;

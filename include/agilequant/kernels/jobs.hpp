@@ -20,37 +20,37 @@ struct index_range {
 
 /// How activations are quantized: dynamically, one scale (and zero point) a token, or with `fixed` for all tokens.
 struct activation_format {
-    int bits = 8;                ///< 2..8
+    int bits = 8;  ///< 2..8
     bool is_asymmetric = false;
     bool is_static = false;
-    affine fixed;                ///< calibrated scale and zero point where is_static; scale is that of exponent 0
+    affine fixed;  ///< calibrated scale and zero point where is_static; scale is that of exponent 0
 };
 
 /// Quantized activations [m,k], borrowed; laid out as the weights they will meet.
 struct activations_view {
     int bits = 0;
     std::size_t m = 0;
-    std::size_t stride = 0;                ///< of codes, in bytes: the layout's packed positions
+    std::size_t stride = 0;  ///< of codes, in bytes: the layout's packed positions
     std::uint64_t layout_id = 0;
-    std::int8_t* codes = nullptr;          ///< [m, packed]; 0 at padding
-    float* scales = nullptr;               ///< [m]
-    std::int32_t* zeros = nullptr;         ///< [m]
-    std::int32_t* sums = nullptr;          ///< [m, groups] sum of 2^exponent * code over the group
+    std::int8_t* codes = nullptr;   ///< [m, packed]; 0 at padding
+    float* scales = nullptr;        ///< [m]
+    std::int32_t* zeros = nullptr;  ///< [m]
+    std::int32_t* sums = nullptr;   ///< [m, groups] sum of 2^exponent * code over the group
 };
 
 struct quantize_job {
-    matrix_view<const float> x;            ///< [m,k]
+    matrix_view<const float> x;  ///< [m,k]
     k_layout_view layout;
     activation_format format;
     activations_view out;
-    float* row_scratch = nullptr;          ///< [packed] for each call; null where the layout is the identity
+    float* row_scratch = nullptr;  ///< [packed] for each call; null where the layout is the identity
 };
 
 /// A block of finished results on its way to y, in cache: what an epilogue works on in place.
 struct output_block {
-    float* values = nullptr;               ///< row r at values + r * stride
+    float* values = nullptr;  ///< row r at values + r * stride
     std::size_t stride = 0;
-    std::size_t row = 0, rows = 0;         ///< of y
+    std::size_t row = 0, rows = 0;  ///< of y
     std::size_t col = 0, cols = 0;
 };
 
@@ -62,22 +62,22 @@ struct epilogue_ref {
 };
 
 struct gemm_job {
-    packed_weights weights;                ///< [n,k]
-    activations_view activations;          ///< [m,k]
-    matrix_view<float> y;                  ///< [m,n]
+    packed_weights weights;        ///< [n,k]
+    activations_view activations;  ///< [m,k]
+    matrix_view<float> y;          ///< [m,n]
     epilogue_ref epilogue;
 };
 
 /// Attention of one layer: see kernels/attention.hpp.
 struct attention_job {
-    matrix_view<const float> q;            ///< [rows, heads * head_dim], positions applied
-    kv_view cache;                         ///< of past + rows tokens; row i of q sees keys 0 .. past + i
-    matrix_view<float> out;                ///< [rows, heads * head_dim]
-    std::size_t heads = 0;                 ///< a multiple of cache.kv_heads: head h reads head h / (heads / kv_heads)
+    matrix_view<const float> q;  ///< [rows, heads * head_dim], positions applied
+    kv_view cache;               ///< of past + rows tokens; row i of q sees keys 0 .. past + i
+    matrix_view<float> out;      ///< [rows, heads * head_dim]
+    std::size_t heads = 0;       ///< a multiple of cache.kv_heads: head h reads head h / (heads / kv_heads)
     probability_coding coding = probability_coding::softmax;
-    float scale = 0.0F;                    ///< of the scores; 0: 1 / sqrt(head_dim)
-    const float* slopes = nullptr;         ///< [heads] ALiBi; null: none
-    float* importance = nullptr;           ///< [heads, rows] probability, as coded, that a row gives to token 0; null: not wanted
+    float scale = 0.0F;             ///< of the scores; 0: 1 / sqrt(head_dim)
+    const float* slopes = nullptr;  ///< [heads] ALiBi; null: none
+    float* importance = nullptr;    ///< [heads, rows] probability, as coded, that a row gives to token 0; null: not wanted
 };
 
 /// A value row on its way into an integer sum: value(key) << shift.
@@ -88,22 +88,22 @@ struct attention_term {
 
 /// What one call of attention works in: memory, not meaning. `keys` is cache.length rounded up to kv_step.
 struct attention_scratch {
-    float* q = nullptr;                    ///< [padded_dim] one head of one row
-    std::int8_t* q_codes = nullptr;        ///< [padded_dim]
-    float* scores = nullptr;               ///< [keys] base-2 logarithms of the probabilities, but for a constant
-    float* weights = nullptr;              ///< [keys] what values are multiplied with
-    std::int32_t* codes = nullptr;         ///< [keys]
-    attention_term* terms = nullptr;       ///< [keys]
-    float* log_scales = nullptr;           ///< [planes, keys] log2 of the values' scales
-    float* inverse_scales = nullptr;       ///< [planes, keys]
-    float* largest_scales = nullptr;       ///< [planes, keys] of the tokens up to this one
-    std::int64_t* sums = nullptr;          ///< [2, plane_channels]
-    float* result = nullptr;               ///< [plane_channels]
+    float* q = nullptr;               ///< [padded_dim] one head of one row
+    std::int8_t* q_codes = nullptr;   ///< [padded_dim]
+    float* scores = nullptr;          ///< [keys] base-2 logarithms of the probabilities, but for a constant
+    float* weights = nullptr;         ///< [keys] what values are multiplied with
+    std::int32_t* codes = nullptr;    ///< [keys]
+    attention_term* terms = nullptr;  ///< [keys]
+    float* log_scales = nullptr;      ///< [planes, keys] log2 of the values' scales
+    float* inverse_scales = nullptr;  ///< [planes, keys]
+    float* largest_scales = nullptr;  ///< [planes, keys] of the tokens up to this one
+    std::int64_t* sums = nullptr;     ///< [2, plane_channels]
+    float* result = nullptr;          ///< [plane_channels]
 };
 
 struct gemm_float_job {
-    matrix_view<const float> x;            ///< [m,k]
-    matrix_view<float> y;                  ///< [m,n]
+    matrix_view<const float> x;  ///< [m,k]
+    matrix_view<float> y;        ///< [m,n]
     epilogue_ref epilogue;
 };
 
@@ -116,7 +116,7 @@ struct kernel_table {
 
     const char* isa = nullptr;
     tile_shape tile;
-    gemm_function gemm[3][2] = {};         ///< [2, 4, 8 stored weight bits][4, 8 activation bits]
+    gemm_function gemm[3][2] = {};  ///< [2, 4, 8 stored weight bits][4, 8 activation bits]
     gemm_float_function gemm_float = nullptr;
     quantize_function quantize = nullptr;
     attention_function attention = nullptr;

@@ -25,7 +25,8 @@ private:
     std::size_t used_ = 0;
 };
 
-[[nodiscard]] inline activations_view carve_activations(carver& from, std::size_t m, const k_layout_view& layout, int bits) noexcept {
+[[nodiscard]] inline activations_view carve_activations(carver& from, std::size_t m, const k_layout_view& layout,
+                                                        int bits) noexcept {
     activations_view a;
     a.bits = bits;
     a.m = m;
@@ -87,9 +88,11 @@ private:
     const std::size_t needed = quantize_scratch_bytes(layout);
     if (scratch_bytes < needed) return status::scratch_too_small;
     const bool lacks_rows = out.scales == nullptr || out.zeros == nullptr;
-    const bool lacks_codes = out.codes == nullptr || out.sums == nullptr || layout.runs == nullptr || (scratch == nullptr && needed != 0);
+    const bool lacks_codes =
+        out.codes == nullptr || out.sums == nullptr || layout.runs == nullptr || (scratch == nullptr && needed != 0);
     if (out.m != 0 && (lacks_rows || (lacks_codes && layout.k != 0))) return status::null_pointer;
-    if (x.cols == 0) x.stride = 0;  // rows without channels still get scale and zero point; no address is made from x, which may be null
+    if (x.cols == 0)
+        x.stride = 0;  // rows without channels still get scale and zero point; no address is made from x, which may be null
     kernels.quantize({x, layout, format, out, static_cast<float*>(scratch)}, rows);
     return status::ok;
 }

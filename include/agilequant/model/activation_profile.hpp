@@ -23,8 +23,12 @@ public:
     }
     [[nodiscard]] std::size_t channels(site s) const noexcept { return s == site::mlp_middle ? hidden_ : dim_; }
     [[nodiscard]] std::uint8_t* exponents(std::size_t layer, site s) noexcept { return exponents_.data() + place(layer, s); }
-    [[nodiscard]] const std::uint8_t* exponents(std::size_t layer, site s) const noexcept { return exponents_.data() + place(layer, s); }
-    [[nodiscard]] affine& scale(std::size_t layer, site s) noexcept { return scales_[layer * site_count + static_cast<std::size_t>(s)]; }
+    [[nodiscard]] const std::uint8_t* exponents(std::size_t layer, site s) const noexcept {
+        return exponents_.data() + place(layer, s);
+    }
+    [[nodiscard]] affine& scale(std::size_t layer, site s) noexcept {
+        return scales_[layer * site_count + static_cast<std::size_t>(s)];
+    }
     [[nodiscard]] const affine& scale(std::size_t layer, site s) const noexcept {
         return scales_[layer * site_count + static_cast<std::size_t>(s)];
     }

@@ -20,7 +20,8 @@ struct attention_layer {
                                  bool importance, matrix_view<float> x) const noexcept {
         const std::size_t m = x.rows;
         if (cache.length() + m > cache.capacity()) return status::cache_full;
-        const matrix_view<float> queries = scratch.queries(m), keys = scratch.keys(m), values = scratch.values(m), attended = scratch.attended(m);
+        const matrix_view<float> queries = scratch.queries(m), keys = scratch.keys(m), values = scratch.values(m),
+                                 attended = scratch.attended(m);
         AQ_TRY(Family::normalize(context, settings, norm.data(), x, scratch.normed(m)));
         settings.observe(site::attention, scratch.normed(m));
         AQ_TRY(scratch.input.prepare(context, scratch.normed(m), settings.format(site::attention), q));
@@ -31,7 +32,8 @@ struct attention_layer {
             AQ_TRY(multiply(context, scratch.input, v, values));
         }
         const std::size_t past = cache.length();
-        AQ_TRY(over_rows(context, m, [&](std::size_t r) { return Family::place(settings, past + r, queries.row(r), keys.row(r)); }));
+        AQ_TRY(
+            over_rows(context, m, [&](std::size_t r) { return Family::place(settings, past + r, queries.row(r), keys.row(r)); }));
         AQ_TRY(attend(context, settings, scratch, cache, importance, m));
         settings.observe(site::attention_output, attended);
         AQ_TRY(scratch.input.prepare(context, attended, settings.format(site::attention_output), o));
@@ -41,8 +43,8 @@ struct attention_layer {
     }
 
     /// Appends the keys and values of m rows to the cache, then lets their queries see it: scratch.attended(m), head by head.
-    [[nodiscard]] static status attend(run_context& context, const block_settings& settings, block_scratch& scratch, kv_cache& cache,
-                                       bool importance, std::size_t m) noexcept {
+    [[nodiscard]] static status attend(run_context& context, const block_settings& settings, block_scratch& scratch,
+                                       kv_cache& cache, bool importance, std::size_t m) noexcept {
         const part_timer timed(context.times, part::attention);
         AQ_TRY(cache.append(scratch.keys(m), scratch.values(m)));
         attention_job job;

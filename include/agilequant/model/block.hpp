@@ -20,7 +20,8 @@ struct block {
     /// between attention and MLP (Agile-Quant section 3); `tokens` [m] is carried along, whatever it numbers. `keep_last`: the last
     /// row survives beside the first, whatever its importance and the ratio, because the next token is predicted from it (ours).
     [[nodiscard]] status forward(run_context& context, const block_settings& settings, block_scratch& scratch, kv_cache& cache,
-                                 double prune_ratio, bool keep_last, matrix_view<float> x, std::uint32_t* tokens, std::size_t& rows) const noexcept {
+                                 double prune_ratio, bool keep_last, matrix_view<float> x, std::uint32_t* tokens,
+                                 std::size_t& rows) const noexcept {
         rows = kept_rows(x.rows, prune_ratio);
         if (keep_last && rows == 1 && x.rows > 1) rows = 2;
         const bool prunes = rows != x.rows;

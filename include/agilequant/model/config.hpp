@@ -31,7 +31,9 @@ inline constexpr std::size_t max_model_size = std::size_t{1} << 28;
     for (const std::size_t size : {c.vocabulary, c.dim, c.hidden, c.layers, c.heads, c.kv_heads, c.max_length}) {
         if (size == 0 || size > max_model_size) return status::bad_argument;
     }
-    if (c.head_dim() > max_head_dim || c.max_length > max_kv_length || c.dim % c.heads != 0 || c.heads % c.kv_heads != 0 || c.head_dim() % 2 != 0) return status::bad_argument;
+    if (c.head_dim() > max_head_dim || c.max_length > max_kv_length || c.dim % c.heads != 0 || c.heads % c.kv_heads != 0 ||
+        c.head_dim() % 2 != 0)
+        return status::bad_argument;
     return c.rope_theta > 0.0F && c.norm_eps >= 0.0F ? status::ok : status::bad_argument;
 }
 

@@ -20,12 +20,15 @@ namespace aq {
 struct executor {
     std::size_t workers = 1;
     void* pool = nullptr;
-    void (*run)(void* pool, std::size_t tasks, void (*task)(void* data, std::size_t index, std::size_t worker), void* data) = nullptr;
+    void (*run)(void* pool, std::size_t tasks, void (*task)(void* data, std::size_t index, std::size_t worker),
+                void* data) = nullptr;
 
     template <class Task>
     void for_each(std::size_t tasks, Task&& task) const {
         using task_type = std::remove_reference_t<Task>;
-        const auto call = [](void* data, std::size_t index, std::size_t worker) { (*static_cast<task_type*>(data))(index, worker); };
+        const auto call = [](void* data, std::size_t index, std::size_t worker) {
+            (*static_cast<task_type*>(data))(index, worker);
+        };
         if (run == nullptr || workers == 1 || tasks < 2) {
             for (std::size_t i = 0; i < tasks; ++i) task(i, std::size_t{0});
         } else {
@@ -42,7 +45,7 @@ struct executor {
 [[nodiscard]] inline executor openmp_executor(std::size_t threads) noexcept {
     static constexpr auto run = [](void* pool, std::size_t tasks, void (*task)(void*, std::size_t, std::size_t), void* data) {
         const long count = static_cast<long>(tasks);
-#pragma omp parallel for schedule(dynamic) num_threads(static_cast<int>(reinterpret_cast<std::size_t>(pool)))
+#pragma omp parallel for schedule(dynamic) num_threads(static_cast <int>(reinterpret_cast <std::size_t>(pool)))
         for (long i = 0; i < count; ++i) task(data, static_cast<std::size_t>(i), static_cast<std::size_t>(omp_get_thread_num()));
     };
     threads = std::max<std::size_t>(threads, 1);
@@ -51,7 +54,8 @@ struct executor {
 #endif
 
 /// Piece `index` of `pieces` nearly equal ones of 0 .. count, each but the last a multiple of `step`.
-[[nodiscard]] constexpr index_range piece(std::size_t count, std::size_t pieces, std::size_t index, std::size_t step = 1) noexcept {
+[[nodiscard]] constexpr index_range piece(std::size_t count, std::size_t pieces, std::size_t index,
+                                          std::size_t step = 1) noexcept {
     const std::size_t steps = (count + step - 1) / step;
     const std::size_t begin = steps * index / pieces * step, end = steps * (index + 1) / pieces * step;
     return {begin < count ? begin : count, end < count ? end : count};

@@ -51,7 +51,8 @@ class linear_input {
 public:
     /// Quantizes where `format` says so. `first` is a linear that will take the input; all that do share its layout. x stays
     /// borrowed until the last multiply.
-    [[nodiscard]] status prepare(run_context& context, matrix_view<const float> x, const site_format& format, const linear& first) noexcept {
+    [[nodiscard]] status prepare(run_context& context, matrix_view<const float> x, const site_format& format,
+                                 const linear& first) noexcept {
         x_ = x;
         is_float_ = format.is_float || first.is_float();
         if (is_float_) return status::ok;
@@ -61,8 +62,8 @@ public:
         AQ_TRY(context.scratch.reserve(context.threads.workers, quantize_scratch_bytes(layout)));
         const std::size_t pieces = piece_count(context.threads, x.rows);
         return context.for_each(pieces, [&](std::size_t i, std::size_t worker) {
-            return quantize_rows(*context.kernels, x, layout, format.activations, piece(x.rows, pieces, i), context.scratch.of(worker),
-                                 context.scratch.bytes(), codes_.view());
+            return quantize_rows(*context.kernels, x, layout, format.activations, piece(x.rows, pieces, i),
+                                 context.scratch.of(worker), context.scratch.bytes(), codes_.view());
         });
     }
 
@@ -84,7 +85,8 @@ private:
     const index_range rows{0, y.rows};
     if (!x.is_float()) {
         const gemm_job job{w.weights(), x.codes(), y, epilogue};
-        return context.for_each(pieces, [&](std::size_t i, std::size_t) { return gemm(*context.kernels, job, rows, piece(panels, pieces, i)); });
+        return context.for_each(
+            pieces, [&](std::size_t i, std::size_t) { return gemm(*context.kernels, job, rows, piece(panels, pieces, i)); });
     }
     const gemm_float_job job{x.values(), y, epilogue};
     if (w.is_float()) {
@@ -94,7 +96,8 @@ private:
     }
     AQ_TRY(context.scratch.reserve(context.threads.workers, gemm_float_scratch_bytes(w.weights())));
     return context.for_each(pieces, [&](std::size_t i, std::size_t worker) {
-        return gemm(*context.kernels, job, w.weights(), rows, piece(panels, pieces, i), context.scratch.of(worker), context.scratch.bytes());
+        return gemm(*context.kernels, job, w.weights(), rows, piece(panels, pieces, i), context.scratch.of(worker),
+                    context.scratch.bytes());
     });
 }
 

@@ -15,7 +15,8 @@ struct gated_mlp {
     linear gate, up, down;       ///< [hidden,dim], [hidden,dim], [dim,hidden]
 
     /// x [m,dim] += down(silu(gate(n)) * up(n)) with n = norm(x), in place.
-    [[nodiscard]] status forward(run_context& context, const block_settings& settings, block_scratch& scratch, matrix_view<float> x) const noexcept {
+    [[nodiscard]] status forward(run_context& context, const block_settings& settings, block_scratch& scratch,
+                                 matrix_view<float> x) const noexcept {
         AQ_TRY(Family::normalize(context, settings, norm.data(), x, scratch.normed(x.rows)));
         settings.observe(site::mlp, scratch.normed(x.rows));
         AQ_TRY(scratch.input.prepare(context, scratch.normed(x.rows), settings.format(site::mlp), gate));

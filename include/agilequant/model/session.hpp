@@ -8,10 +8,10 @@ namespace aq {
 
 /// What one forward pass leaves behind; borrowed from the session until the next one.
 struct forward_result {
-    matrix_view<const float> logits;          ///< [rows,vocabulary]: of every token that was kept, or of the last only
-    const std::uint32_t* kept = nullptr;      ///< [kept_count] which of the tokens given are left after the last layer, ascending
+    matrix_view<const float> logits;      ///< [rows,vocabulary]: of every token that was kept, or of the last only
+    const std::uint32_t* kept = nullptr;  ///< [kept_count] which of the tokens given are left after the last layer, ascending
     std::size_t kept_count = 0;
-    double sparsity = 0.0;                    ///< share of token-layers that pruning saved (Agile-Quant section 4)
+    double sparsity = 0.0;  ///< share of token-layers that pruning saved (Agile-Quant section 4)
 };
 
 enum class logits_of { last, all };
@@ -35,7 +35,8 @@ public:
         caches_.reset(new (std::nothrow) kv_cache[c.layers]);
         if (caches_ == nullptr) return status::out_of_memory;
         for (std::size_t layer = 0; layer < c.layers; ++layer) {
-            AQ_TRY(caches_[layer].reset(c.kv_heads, c.head_dim(), capacity == 0 ? c.max_length : capacity, model.options().kv_bits));
+            AQ_TRY(
+                caches_[layer].reset(c.kv_heads, c.head_dim(), capacity == 0 ? c.max_length : capacity, model.options().kv_bits));
         }
         model_ = &model;
         return status::ok;
@@ -49,7 +50,8 @@ public:
     /// tokens [count] follow what the caches hold. A prompt is pruned where the model's plan says so, if it is the first thing that
     /// the session sees; later tokens never are. bad_argument: no model, no token, or one beyond the vocabulary; cache_full: both leave
     /// the sequence as it was. After any other failure, such as out_of_memory, clear() it.
-    [[nodiscard]] status forward(const std::uint32_t* tokens, std::size_t count, logits_of which, forward_result& result) noexcept {
+    [[nodiscard]] status forward(const std::uint32_t* tokens, std::size_t count, logits_of which,
+                                 forward_result& result) noexcept {
         if (model_ == nullptr || count == 0 || tokens == nullptr) return status::bad_argument;
         const model_config& c = model_->config();
         if (count > caches_[0].capacity() - caches_[0].length()) return status::cache_full;

@@ -14,11 +14,11 @@ namespace aq {
 /// Everything that may differ between two quantizations of one model.
 struct model_options {
     bool float_weights = true;
-    weight_format weights;                      ///< of every linear in a block, where not float
-    site_format sites[site_count];              ///< activations, where weights are not float; a static scale comes from the profile
+    weight_format weights;          ///< of every linear in a block, where not float
+    site_format sites[site_count];  ///< activations, where weights are not float; a static scale comes from the profile
     probability_coding coding = probability_coding::softmax;
-    int kv_bits = 32;                           ///< 32 (float), 8 or 4
-    prune_plan pruning;                         ///< which layers drop tokens of a prompt, and how many
+    int kv_bits = 32;    ///< 32 (float), 8 or 4
+    prune_plan pruning;  ///< which layers drop tokens of a prompt, and how many
 };
 
 /// Told after each layer: for progress on a terminal.
@@ -74,7 +74,9 @@ public:
         for (std::size_t layer = 0; layer < config_.layers; ++layer) sum += blocks_[layer].bytes();
         return sum;
     }
-    [[nodiscard]] std::size_t bytes() const noexcept { return block_bytes() + embedding_.size_bytes() + final_norm_.size_bytes() + head_.bytes(); }
+    [[nodiscard]] std::size_t bytes() const noexcept {
+        return block_bytes() + embedding_.size_bytes() + final_norm_.size_bytes() + head_.bytes();
+    }
 
 private:
     [[nodiscard]] status read_all(const model_config& config, const model_options& options, const weight_source& source,
@@ -118,7 +120,9 @@ private:
             AQ_TRY(out.reset(shape.rows * shape.cols));
             return source.read(source.self, id, layer, {out.data(), shape.rows, shape.cols});
         }
-        [[nodiscard]] status vector(weight_id id, std::size_t layer, aligned_buffer<float>& out) noexcept { return matrix(id, layer, out); }
+        [[nodiscard]] status vector(weight_id id, std::size_t layer, aligned_buffer<float>& out) noexcept {
+            return matrix(id, layer, out);
+        }
     };
 
     [[nodiscard]] status apply(const activation_profile* profile) noexcept {

@@ -33,22 +33,22 @@ inline constexpr std::uint32_t padding = 0xFFFFFFFFU;
 /// Packed positions begin .. end, all of one group and one exponent.
 struct k_run {
     std::uint32_t begin = 0, end = 0;
-    std::uint8_t exponent = 0;    ///< of its channels: x = 2^exponent * scale * (code - zero)
-    std::uint8_t shift = 0;       ///< of the group's sum, after this run
+    std::uint8_t exponent = 0;  ///< of its channels: x = 2^exponent * scale * (code - zero)
+    std::uint8_t shift = 0;     ///< of the group's sum, after this run
     bool ends_group = false;
 };
 
 /// A borrowed layout; see the file's head.
 struct k_layout_view {
-    std::size_t k = 0;                     ///< channels
-    std::size_t packed = 0;                ///< positions, padding included
-    std::size_t group = 0;                 ///< channels that share a weight scale
+    std::size_t k = 0;       ///< channels
+    std::size_t packed = 0;  ///< positions, padding included
+    std::size_t group = 0;   ///< channels that share a weight scale
     std::size_t groups = 0;
     const std::uint32_t* order = nullptr;  ///< [packed] the channel at a position, or `padding`; null: position = channel
     const k_run* runs = nullptr;
     std::size_t run_count = 0;
-    std::uint64_t depth = 0;               ///< the largest sum of 2^exponent over a group: held against max_k
-    std::uint64_t id = 0;                  ///< equal layouts have equal ids
+    std::uint64_t depth = 0;  ///< the largest sum of 2^exponent over a group: held against max_k
+    std::uint64_t id = 0;     ///< equal layouts have equal ids
 
     /// The channel at position p, or `padding`.
     [[nodiscard]] std::uint32_t channel(std::size_t p) const noexcept {
@@ -114,7 +114,8 @@ public:
 
 private:
     /// Channels by falling exponent, in their own order where exponents are equal: a counting sort.
-    [[nodiscard]] static status sort(std::size_t k, const std::uint8_t* exponents, aligned_buffer<std::uint32_t>& sorted) noexcept {
+    [[nodiscard]] static status sort(std::size_t k, const std::uint8_t* exponents,
+                                     aligned_buffer<std::uint32_t>& sorted) noexcept {
         AQ_TRY(sorted.reset(k));
         std::size_t next = 0;
         for (int e = max_exponent; e >= 0; --e) {

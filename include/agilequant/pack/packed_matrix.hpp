@@ -41,7 +41,8 @@ struct packed_weights {
     /// What the matrix occupies.
     [[nodiscard]] std::size_t bytes() const noexcept {
         const std::size_t rows = panels() * tile.nr;
-        return panels() * panel_bytes() + rows * layout.groups * (sizeof(float) + (zeros != nullptr ? 1 : 0)) + rows * sizeof(float);
+        return panels() * panel_bytes() + rows * layout.groups * (sizeof(float) + (zeros != nullptr ? 1 : 0)) +
+               rows * sizeof(float);
     }
 };
 
@@ -53,7 +54,8 @@ public:
     /// bad_shape: the layout is for another depth or group; depth_over_limit: 32-bit sums of 8-bit activations could overflow.
     [[nodiscard]] status assign(const coded_matrix& w, k_layout&& layout) noexcept {
         const k_layout_view l = layout.view();
-        if (l.k != w.k || l.group != (w.format.group == 0 || w.format.group > w.k ? w.k : w.format.group)) return status::bad_shape;
+        if (l.k != w.k || l.group != (w.format.group == 0 || w.format.group > w.k ? w.k : w.format.group))
+            return status::bad_shape;
         if (static_cast<std::int64_t>(l.depth) > max_k(w.format.bits, 8)) return status::depth_over_limit;
         layout_ = std::move(layout);
         n_ = w.n;

@@ -25,14 +25,16 @@ enum class range_search {
 [[nodiscard]] inline double squared_error(const float* x, std::size_t count, affine a, code_range codes) noexcept {
     double sum = 0.0;
     for (std::size_t i = 0; i < count; ++i) {
-        const double e = static_cast<double>(made_finite(x[i])) - static_cast<double>(decode(encode(x[i], 1.0F / a.scale, a.zero, codes), a));
+        const double e =
+            static_cast<double>(made_finite(x[i])) - static_cast<double>(decode(encode(x[i], 1.0F / a.scale, a.zero, codes), a));
         sum += rounded(e * e);
     }
     return sum;
 }
 
 /// The clip of the extremes with the least squared error, the widest of equal ones.
-[[nodiscard]] inline value_range least_error_range(const float* x, std::size_t count, code_range codes, bool is_asymmetric) noexcept {
+[[nodiscard]] inline value_range least_error_range(const float* x, std::size_t count, code_range codes,
+                                                   bool is_asymmetric) noexcept {
     const value_range whole = range_of(x, count);
     value_range best = whole;
     double least = squared_error(x, count, fit(whole, codes, is_asymmetric), codes);
@@ -49,8 +51,10 @@ enum class range_search {
 }
 
 /// Scale and zero point of x [count].
-[[nodiscard]] inline affine fit(const float* x, std::size_t count, code_range codes, bool is_asymmetric, range_search search) noexcept {
-    return fit(search == range_search::mean_square ? least_error_range(x, count, codes, is_asymmetric) : range_of(x, count), codes, is_asymmetric);
+[[nodiscard]] inline affine fit(const float* x, std::size_t count, code_range codes, bool is_asymmetric,
+                                range_search search) noexcept {
+    return fit(search == range_search::mean_square ? least_error_range(x, count, codes, is_asymmetric) : range_of(x, count),
+               codes, is_asymmetric);
 }
 
 /// The range without the outermost values: of the sorted x [count], high is the one at rank ceil(percent / 100 * (count - 1)),

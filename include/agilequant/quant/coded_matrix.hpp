@@ -14,9 +14,9 @@ namespace aq {
 
 /// How weights are quantized.
 struct weight_format {
-    int bits = 4;                              ///< 2..8
+    int bits = 4;  ///< 2..8
     bool is_asymmetric = true;
-    std::size_t group = 128;                   ///< input channels that share a scale; 0: per output channel
+    std::size_t group = 128;  ///< input channels that share a scale; 0: per output channel
     range_search range = range_search::min_max;
 };
 
@@ -24,7 +24,7 @@ struct weight_format {
 struct coded_matrix {
     weight_format format;
     std::size_t n = 0, k = 0, groups = 0;
-    aligned_buffer<std::uint8_t> codes;   ///< unsigned; symmetric codes are stored with zero = 2^(bits - 1)
+    aligned_buffer<std::uint8_t> codes;  ///< unsigned; symmetric codes are stored with zero = 2^(bits - 1)
     aligned_buffer<float> scales;
     aligned_buffer<std::uint8_t> zeros;
 
@@ -76,7 +76,8 @@ struct coded_matrix {
             out.scales[r * out.groups + g] = a.scale;
             out.zeros[r * out.groups + g] = static_cast<std::uint8_t>(a.zero);
             for (std::size_t c = first; c < first + count; ++c) {
-                out.codes[r * out.k + c] = static_cast<std::uint8_t>(encode(row[c], 1.0F / a.scale, a.zero, stored_codes(format)));
+                out.codes[r * out.k + c] =
+                    static_cast<std::uint8_t>(encode(row[c], 1.0F / a.scale, a.zero, stored_codes(format)));
             }
         }
     }

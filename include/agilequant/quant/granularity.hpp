@@ -26,8 +26,8 @@ template <std::size_t N>
 struct is_group<group<N>> : std::true_type {};
 
 template <class T>
-inline constexpr bool is_granularity_v = std::is_same_v<T, per_tensor> || std::is_same_v<T, per_token> ||
-                                         std::is_same_v<T, per_channel> || is_group<T>::value;
+inline constexpr bool is_granularity_v =
+    std::is_same_v<T, per_tensor> || std::is_same_v<T, per_token> || std::is_same_v<T, per_channel> || is_group<T>::value;
 
 /// How many groups of `size` a row of k has; size 0: the whole row is one.
 [[nodiscard]] constexpr std::size_t group_count(std::size_t k, std::size_t size) noexcept {

@@ -132,7 +132,8 @@ struct ops {
             return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_cvtepi8_epi16(bytes), a_i16x16));
         } else {
             const __m128i mask = _mm_set1_epi8(15);
-            const __m256i codes_u8x32 = _mm256_set_m128i(_mm_and_si128(_mm_srli_epi16(bytes, 4), mask), _mm_and_si128(bytes, mask));
+            const __m256i codes_u8x32 =
+                _mm256_set_m128i(_mm_and_si128(_mm_srli_epi16(bytes, 4), mask), _mm_and_si128(bytes, mask));
             const __m256i a_i8x32 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a));
             return _mm256_add_epi32(sum, widen(_mm256_maddubs_epi16(codes_u8x32, a_i8x32)));
         }
@@ -172,11 +173,13 @@ struct ops {
         return _mm256_max_epi32(_mm256_min_epi32(q, _mm256_set1_epi32(range.high)), _mm256_set1_epi32(range.low));
     }
 
-    static void encode(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range, std::int8_t* out) {
+    static void encode(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range,
+                       std::int8_t* out) {
         const __m256 inverse = _mm256_set1_ps(inverse_scale);
         const __m256i zeros = _mm256_set1_epi32(zero);
         for (std::size_t i = 0; i < count; i += 16) {
-            const __m256i words = _mm256_packs_epi32(encoded(x + i, inverse, zeros, range), encoded(x + i + 8, inverse, zeros, range));
+            const __m256i words =
+                _mm256_packs_epi32(encoded(x + i, inverse, zeros, range), encoded(x + i + 8, inverse, zeros, range));
             const __m256i bytes = _mm256_packs_epi16(_mm256_permute4x64_epi64(words, 0xD8), _mm256_setzero_si256());
             _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm256_castsi256_si128(_mm256_permute4x64_epi64(bytes, 0xD8)));
         }

@@ -29,8 +29,12 @@ struct ops {
 
     using i32 = std::int32_t;
     using f32 = float;
-    struct codes { std::uint8_t at[4]; };
-    struct quads { std::int8_t at[4]; };
+    struct codes {
+        std::uint8_t at[4];
+    };
+    struct quads {
+        std::int8_t at[4];
+    };
 
     static AQ_INLINE i32 zero_i32() { return 0; }
     static AQ_INLINE i32 broadcast_i32(std::int32_t v) { return v; }
@@ -97,7 +101,8 @@ struct ops {
     }
 
     static value_range range_of(const float* x, std::size_t count) { return aq::range_of(x, count); }
-    static void encode(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range, std::int8_t* out) {
+    static void encode(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range,
+                       std::int8_t* out) {
         for (std::size_t i = 0; i < count; ++i) out[i] = static_cast<std::int8_t>(aq::encode(x[i], inverse_scale, zero, range));
     }
     static std::int32_t sum_of(const std::int8_t* c, std::size_t count) {

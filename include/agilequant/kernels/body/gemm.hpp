@@ -12,6 +12,15 @@ namespace AQ_ISA {
 template <int Rows>
 struct block_sums {
     ops::i32 at[Rows][vectors];
+
+    AQ_INLINE void clear() {
+        AQ_UNROLL for (int r = 0; r < Rows; ++r) { AQ_UNROLL for (int v = 0; v < vectors; ++v) at[r][v] = ops::zero_i32(); }
+    }
+    AQ_INLINE void shift_left(int count) {
+        AQ_UNROLL for (int r = 0; r < Rows; ++r) {
+            AQ_UNROLL for (int v = 0; v < vectors; ++v) at[r][v] = ops::shift_left(at[r][v], count);
+        }
+    }
 };
 
 template <int WeightBits, int ActivationBits, int Rows>
@@ -19,7 +28,7 @@ struct micro_kernel {
     using scheme = typename scheme_of<WeightBits, ActivationBits>::type;
     using partial = typename scheme::partial;
     static constexpr int planes = 8 / WeightBits;
-    static constexpr std::size_t step_bytes = gemm_tile::nr * gemm_tile::kr;            // one step of codes in bytes
+    static constexpr std::size_t step_bytes = gemm_tile::nr * gemm_tile::kr;  // one step of codes in bytes
     static constexpr std::size_t k_step_bytes = k_step * gemm_tile::nr * WeightBits / 8;
     static constexpr int steps_in_k_step = static_cast<int>(k_step) / gemm_tile::kr;
     // partial sums are widened after a whole number of k_steps
@@ -33,7 +42,9 @@ struct micro_kernel {
             const std::size_t rest = count - done;
             const std::size_t last = done + (rest < k_steps_before_widening ? rest : k_steps_before_widening);
             partial partials[Rows][vectors];
-            AQ_UNROLL for (int r = 0; r < Rows; ++r) AQ_UNROLL for (int v = 0; v < vectors; ++v) partials[r][v] = scheme::zero();
+            AQ_UNROLL for (int r = 0; r < Rows; ++r) {
+                AQ_UNROLL for (int v = 0; v < vectors; ++v) partials[r][v] = scheme::zero();
+            }
             for (; done < last; ++done) one_k_step(codes + done * k_step_bytes, a, done * k_step, partials);
             AQ_UNROLL for (int r = 0; r < Rows; ++r) {
                 AQ_UNROLL for (int v = 0; v < vectors; ++v) sums.at[r][v] = scheme::widened(sums.at[r][v], partials[r][v]);
@@ -42,8 +53,8 @@ struct micro_kernel {
     }
 
 private:
-    static AQ_INLINE void one_k_step(const std::uint8_t* AQ_RESTRICT codes, const std::int8_t* const (&a)[Rows], std::size_t position,
-                                     partial (&partials)[Rows][vectors]) {
+    static AQ_INLINE void one_k_step(const std::uint8_t* AQ_RESTRICT codes, const std::int8_t* const (&a)[Rows],
+                                     std::size_t position, partial (&partials)[Rows][vectors]) {
         AQ_UNROLL for (int step = 0; step < steps_in_k_step; ++step) {
             const std::uint8_t* const bytes = codes + static_cast<std::size_t>(step / planes) * step_bytes;
             ops::codes w[vectors];
@@ -63,13 +74,21 @@ template <int Rows>
 struct block_results {
     ops::f32 at[Rows][vectors];
 
-    AQ_INLINE void add_group(const gemm_job& job, std::size_t panel, std::size_t group, std::size_t row, const block_sums<Rows>& sums) {
+    AQ_INLINE void clear() {
+        AQ_UNROLL for (int r = 0; r < Rows; ++r) {
+            AQ_UNROLL for (int v = 0; v < vectors; ++v) at[r][v] = ops::broadcast_f32(0.0F);
+        }
+    }
+
+    AQ_INLINE void add_group(const gemm_job& job, std::size_t panel, std::size_t group, std::size_t row,
+                             const block_sums<Rows>& sums) {
         const packed_weights& w = job.weights;
         const std::size_t place = (panel * w.layout.groups + group) * gemm_tile::nr;
         AQ_UNROLL for (int v = 0; v < vectors; ++v) {
             const std::size_t lane = place + static_cast<std::size_t>(v * ops::lanes);
             const ops::f32 scale = ops::load_f32(w.scales + lane);
-            const ops::i32 zero = w.zeros == nullptr ? ops::broadcast_i32(w.symmetric_zero()) : ops::load_u8_as_i32(w.zeros + lane);
+            const ops::i32 zero =
+                w.zeros == nullptr ? ops::broadcast_i32(w.symmetric_zero()) : ops::load_u8_as_i32(w.zeros + lane);
             AQ_UNROLL for (int r = 0; r < Rows; ++r) {
                 const std::int32_t sum = job.activations.sums[(row + static_cast<std::size_t>(r)) * w.layout.groups + group];
                 const ops::i32 exact = ops::sub(sums.at[r][v], ops::mul(zero, ops::broadcast_i32(sum)));
@@ -80,7 +99,8 @@ struct block_results {
 
     AQ_INLINE void finish(const gemm_job& job, std::size_t panel, std::size_t row, float (&values)[Rows][gemm_tile::nr]) {
         AQ_UNROLL for (int v = 0; v < vectors; ++v) {
-            const ops::f32 offset = ops::load_f32(job.weights.offsets + panel * gemm_tile::nr + static_cast<std::size_t>(v * ops::lanes));
+            const ops::f32 offset =
+                ops::load_f32(job.weights.offsets + panel * gemm_tile::nr + static_cast<std::size_t>(v * ops::lanes));
             AQ_UNROLL for (int r = 0; r < Rows; ++r) {
                 const std::size_t m = row + static_cast<std::size_t>(r);
                 const ops::f32 zero = ops::broadcast_f32(static_cast<float>(job.activations.zeros[m]));
@@ -98,11 +118,8 @@ void gemm_block(const gemm_job& job, std::size_t row, std::size_t panel) {
     const std::uint8_t* const codes = w.codes + panel * w.panel_bytes();
     block_results<Rows> results;
     block_sums<Rows> sums;
-    const auto clear = [&sums] {
-        AQ_UNROLL for (int r = 0; r < Rows; ++r) AQ_UNROLL for (int v = 0; v < vectors; ++v) sums.at[r][v] = ops::zero_i32();
-    };
-    AQ_UNROLL for (int r = 0; r < Rows; ++r) AQ_UNROLL for (int v = 0; v < vectors; ++v) results.at[r][v] = ops::broadcast_f32(0.0F);
-    clear();
+    results.clear();
+    sums.clear();
     std::size_t group = 0;
     for (std::size_t i = 0; i < w.layout.run_count; ++i) {
         const k_run run = w.layout.runs[i];
@@ -112,14 +129,10 @@ void gemm_block(const gemm_job& job, std::size_t row, std::size_t panel) {
         }
         using kernel = micro_kernel<WeightBits, ActivationBits, Rows>;
         kernel::run(codes + run.begin / k_step * kernel::k_step_bytes, a, (run.end - run.begin) / k_step, sums);
-        if (run.shift != 0) {
-            AQ_UNROLL for (int r = 0; r < Rows; ++r) {
-                AQ_UNROLL for (int v = 0; v < vectors; ++v) sums.at[r][v] = ops::shift_left(sums.at[r][v], run.shift);
-            }
-        }
+        if (run.shift != 0) sums.shift_left(run.shift);
         if (!run.ends_group) continue;
         results.add_group(job, panel, group, row, sums);
-        clear();
+        sums.clear();
         ++group;
     }
     float values[Rows][gemm_tile::nr];

@@ -10,7 +10,9 @@ inline constexpr int float_rows = ops::lanes > 1 ? 4 : 1;
 template <int Rows>
 void gemm_float_block(const gemm_float_job& job, const float* AQ_RESTRICT panel, std::size_t row, std::size_t col) {
     ops::f32 sums[Rows][vectors];
-    AQ_UNROLL for (int r = 0; r < Rows; ++r) AQ_UNROLL for (int v = 0; v < vectors; ++v) sums[r][v] = ops::broadcast_f32(0.0F);
+    AQ_UNROLL for (int r = 0; r < Rows; ++r) {
+        AQ_UNROLL for (int v = 0; v < vectors; ++v) sums[r][v] = ops::broadcast_f32(0.0F);
+    }
     const float* x[Rows];
     AQ_UNROLL for (int r = 0; r < Rows; ++r) x[r] = job.x.row(row + static_cast<std::size_t>(r));
     for (std::size_t k = 0; k < job.x.cols; ++k) {

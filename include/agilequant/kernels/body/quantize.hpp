@@ -29,7 +29,8 @@ inline void sum_groups(const k_layout_view& layout, std::int8_t* codes, std::int
     std::int32_t sum = 0;
     for (std::size_t i = 0; i < layout.run_count; ++i) {
         const k_run run = layout.runs[i];
-        for (std::size_t p = run.end; layout.order != nullptr && p > run.begin && layout.order[p - 1] == padding; --p) codes[p - 1] = 0;
+        for (std::size_t p = run.end; layout.order != nullptr && p > run.begin && layout.order[p - 1] == padding; --p)
+            codes[p - 1] = 0;
         sum += ops::sum_of(codes + run.begin, run.end - run.begin) * (1 << run.exponent);
         if (!run.ends_group) continue;
         sums[group++] = sum;

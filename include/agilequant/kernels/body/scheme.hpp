@@ -23,12 +23,15 @@ struct widening_scheme {
     static constexpr std::size_t max_steps = static_cast<std::size_t>(pair_sums_in_16_bits(WeightBits, ActivationBits));
 
     static AQ_INLINE partial zero() { return Ops::zero_pairs(); }
-    static AQ_INLINE partial step(partial sum, ops::codes w, ops::quads a) { return Ops::add_pairs(sum, Ops::multiply_pairs(w, a)); }
+    static AQ_INLINE partial step(partial sum, ops::codes w, ops::quads a) {
+        return Ops::add_pairs(sum, Ops::multiply_pairs(w, a));
+    }
     static AQ_INLINE ops::i32 widened(ops::i32 sum, partial p) { return Ops::add(sum, Ops::widen(p)); }
 };
 
 /// The scheme of two widths: 16-bit sums where the instruction set is made for them and the widths leave room, else dot4.
-template <int WeightBits, int ActivationBits, bool HasPairs = ops::has_pairs && (pair_sums_in_16_bits(WeightBits, ActivationBits) >= 4)>
+template <int WeightBits, int ActivationBits,
+          bool HasPairs = ops::has_pairs && (pair_sums_in_16_bits(WeightBits, ActivationBits) >= 4)>
 struct scheme_of {
     using type = dot4_scheme;
 };
