@@ -79,6 +79,13 @@ TEST_CASE("accuracy on stories: 4-bit activations fail on outlier channels, and 
     CHECK(stories.perplexity(with_trip(w4a4, "static")) < 0.8 * uniform);  // the paper's form: one scale for all tokens
 }
 
+TEST_CASE("accuracy on stories: TRIP by the paper's search costs up to 20 % where there are no outlier channels") {
+    if (!have_stories()) return;
+    const loaded_model loaded = aq::models::load(plain_model);
+    const model_case stories = stories_of(loaded);
+    CHECK(stories.perplexity(trip) < 1.2 * stories.perplexity(w4a4));
+}
+
 TEST_CASE("accuracy on stories: log2 attention costs less than 2 % in the paper's form, less than 0.5 % in ours") {
     if (!have_stories()) return;
     // Perplexity over 8 stories by an independent model, float cache. It knows the forms over a ceiling too, but takes that of a running maximum.
@@ -116,10 +123,11 @@ TEST_CASE("accuracy on stories: log2 attention after TRIP costs less than 12 %")
     }
 }
 
-TEST_CASE("accuracy on the embedded model: 8-bit activations, 8-bit cache and log2 attention are cheap") {
+TEST_CASE("accuracy on the embedded model: 8-bit activations, 8-bit cache, log2 attention and TRIP are cheap") {
     const loaded_model loaded = aq::example::embedded_model();
     const model_case novel = novel_of(loaded);
     CHECK(novel.perplexity(w4a8) < 1.01 * novel.perplexity(w4));
+    CHECK(novel.perplexity(trip) < 1.05 * novel.perplexity(w4a4));
     const double softmax = novel.perplexity({});
     for (const int kv_bits : {32, 8}) {
         CAPTURE(kv_bits);
