@@ -33,7 +33,7 @@ std::vector<precision> precisions(const precision& base) {
         return p;
     };
     return {make(16, 16, "none", "softmax"), make(4, 16, "none", "softmax"),          make(8, 8, "none", "softmax"),
-            make(4, 8, "none", "softmax"),   make(4, 8, "none", "log2-half-ceiling"), make(4, 4, "none", "softmax"),
+            make(4, 8, "none", "softmax"),   make(4, 8, "none", "log2-ceiling"), make(4, 4, "none", "softmax"),
             make(4, 4, "token", "softmax")};
 }
 

@@ -16,7 +16,7 @@ int main(int argc, char** argv) {
         "Examples:\n"
         "  llama generate --prompt \"It was a truth\" --weights 4 --activations 8\n"
         "  llama compare                                   every precision beside float\n"
-        "  llama perplexity novel.txt -w 4 -a 4 --trip token --attention log2-half-ceiling --kv 8\n"
+        "  llama perplexity novel.txt -w 4 -a 4 --trip token --attention log2-ceiling --kv 8\n"
         "  llama generate --model stories260K.bin --prompt \"Once upon a time\" --temperature 0\n"
         "`llama COMMAND --help` lists a command's options.");
     try {

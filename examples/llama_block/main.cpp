@@ -66,7 +66,7 @@ model_options options_of(const options& o, int activation_bits) {
     m.float_weights = activation_bits > 8;
     m.weights.group = o.group;
     m.kv_bits = activation_bits > 8 ? 32 : 8;
-    m.coding = activation_bits > 8 ? probability_coding::softmax : probability_coding::log2_half_ceiling;
+    m.coding = activation_bits > 8 ? probability_coding::softmax : probability_coding::log2_ceiling;
     for (std::size_t i = 0; i < site_count; ++i) {
         site_format& f = m.sites[i];
         f.is_float = activation_bits > 8;

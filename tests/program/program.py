@@ -137,7 +137,7 @@ class Use(ProgramTest):
         text = self.output("compare", "--windows", 1, "--context", 64)
         lines = [line for line in text.splitlines() if re.search(r" (MB|kB) .* (MB|kB)$", line)]
         rows = {re.match(r"(.*?)  ", line).group(1): re.split(r" {2,}", line)[1:] for line in lines}
-        dense = ("float", "W4A16", "W8A8", "W4A8", "W4A8 + log2-half-ceiling", "W4A4", "W4A4 + TRIP")
+        dense = ("float", "W4A16", "W8A8", "W4A8", "W4A8 + log2-ceiling", "W4A4", "W4A4 + TRIP")
         self.assertEqual(sorted(rows), sorted([*dense, *(name + ", pruned" for name in dense)]), text)
         for name, row in rows.items():
             perplexity, same, scored, prompt, step = map(float, row[:5])
