@@ -24,6 +24,7 @@ public:
     [[nodiscard]] site_observer observer() { return {this, see}; }
 
     [[nodiscard]] activation_profile fit(const precision& p, const model_options& options) const {
+        require(first_failure_, "calibration");
         activation_profile profile;
         require(profile.reset(config_), "calibration");
         for (std::size_t layer = 0; layer < config_.layers; ++layer) {
@@ -43,10 +44,12 @@ public:
 private:
     static void see(void* self, std::size_t layer, site where, matrix_view<const float> x) {
         auto& c = *static_cast<calibration*>(self);
-        require(c.sites_[layer * site_count + static_cast<std::size_t>(where)].add(x), "calibration");
+        const status s = c.sites_[layer * site_count + static_cast<std::size_t>(where)].add(x);
+        if (c.first_failure_ == status::ok) c.first_failure_ = s;  // not thrown: a forward pass is noexcept
     }
     model_config config_;
     std::vector<trip_calibrator> sites_;
+    status first_failure_ = status::ok;
 };
 
 }  // namespace
