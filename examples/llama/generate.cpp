@@ -109,6 +109,7 @@ void generate(const generate_options& o) {
         require(session.forward(&token, 1, logits_of::last, result), "step " + std::to_string(made));
     }
     std::printf("\n");
+    std::fflush(stdout);
     std::fprintf(stderr, "%s, %s: prompt %zu tokens at %s a second%s, %zu steps at %s a second\n", loaded.name.c_str(),
                  o.common.wanted.name().c_str(), prompt.size(),
                  number(static_cast<double>(prompt.size()) / prompt_seconds, 0).c_str(),
