@@ -34,7 +34,8 @@ private:
     aligned_buffer<float> data_;
 };
 
-/// Unpacks panel p of `w` to `out` [k][NR], in the order of channels; rows beyond n become 0. Equals unpacked_value.
+/// Unpacks panel p of `w` to `out` [k][NR], in the order of channels; rows beyond n become 0.
+/// Each value is decode(unpack_code(..)) of quant/uniform.hpp and pack/tile.hpp.
 inline void unpack_panel(const packed_weights& w, std::size_t p, float* AQ_RESTRICT out) noexcept {
     const k_layout_view& layout = w.layout;
     const std::uint8_t* const codes = w.codes + p * w.panel_bytes();

@@ -173,12 +173,4 @@ private:
     packed_storage<Tile> storage_;
 };
 
-/// The value that a packed matrix holds at row r for the channel at position p of group g: the definition of unpacking.
-template <class Tile>
-[[nodiscard]] float unpacked_value(const packed_weights& w, std::size_t r, std::size_t p, std::size_t g) noexcept {
-    const std::size_t at = (r / Tile::nr * w.layout.groups + g) * Tile::nr + r % Tile::nr;
-    const int code = unpack_code(w.codes, Tile::at(r, p, w.layout.packed, w.bits), w.bits);
-    return decode(code, affine{w.scales[at], w.zeros != nullptr ? w.zeros[at] : w.symmetric_zero()});
-}
-
 }  // namespace aq

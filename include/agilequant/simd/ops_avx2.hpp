@@ -1,18 +1,18 @@
 /// \file
 /// The operations of kernels on AVX2. Included once, inside the target region that dispatch/foreach.hpp opens.
 ///
-/// | instruction | use | latency, per cycle on Zen 4 | on Golden Cove |
+/// | instruction | use | latency, per cycle on Zen 3 | on Ice Lake |
 /// |---|---|---|---|
 /// | vpmaddubsw | multiply_pairs: u8 by s8, two products a 16-bit lane, saturating (never reached: core/bits.hpp) | 3, 2 | 5, 2 |
 /// | vpmaddwd | widen; dot4 of 8-bit weights; add_dot | 3, 2 | 5, 2 |
 /// | vpaddw, vpaddd | sums | 1, 4 | 1, 3 |
 /// | vpand, vpsrlw | planes | 1, 4 and 1, 2 | 1, 3 and 1, 2 |
-/// | vpbroadcastd m32 | broadcast_quad | load, 2 | load, 3 |
-/// | vpmovsxbd, vpmovsxbw m | load_i8_as_i32, add_dot | load + 1, 2 | load + 1, 2 |
-/// | vpslld xmm | shift_left | 1, 2 | 2, 1 |
-/// | vperm2f128, vshufps, vaddps | tree_across: 4 adds, 2, 1 and twice as many shuffles for 8 sums | 3, 1; 1, 2; 3, 2 | 3, 1; 1, 2; 3, 2 |
-/// | vphaddd | sum_across | 4, 1/2 | 3, 1/2 |
-/// (uops.info and the vendors' manuals)
+/// | vpbroadcastd m32 | broadcast_quad | 8, 2 | 7, 2 |
+/// | vpmovsxbd m64 | load_i8_as_i32 | 11, 2/3 | 8, 1 |
+/// | vpslld xmm | shift_left | 1, 2 | 4, 1 |
+/// | vperm2f128, vshufps, vaddps | tree_across: 4 adds, 2, 1 and twice as many shuffles for 8 sums | 3, 1; 1, 2; 3, 2 | 3, 1; 1, 2; 4, 2 |
+/// | vphaddd | sum_across | 2, 1/2 | 3, 1/2 |
+/// (the scheduling models of llvm-mca 14; loads include the cache)
 #pragma once
 
 #include <immintrin.h>
