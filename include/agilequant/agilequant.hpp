@@ -17,6 +17,7 @@
 #include "agilequant/quant/coded_matrix.hpp"
 #include "agilequant/quant/error.hpp"
 #include "agilequant/quant/trip_calibrator.hpp"
+#include "agilequant/quant/two_level.hpp"
 
 #include "agilequant/prune/compact.hpp"
 #include "agilequant/prune/importance.hpp"

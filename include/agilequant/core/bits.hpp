@@ -61,6 +61,11 @@ struct bits {
                            activation_magnitude(activation_bits));
 }
 
+/// The largest depth of one exact 32-bit sum over all groups of weights with integer group scales, where |m (w - zero)| <= 127.
+[[nodiscard]] constexpr std::int64_t max_two_level_k(int activation_bits) noexcept {
+    return products_within(std::numeric_limits<std::int32_t>::max(), 127, activation_magnitude(activation_bits));
+}
+
 /// How often pairs of products (as `maddubs` makes them) may be added in 16 bits. Zero: not even once.
 [[nodiscard]] constexpr std::int64_t pair_sums_in_16_bits(int weight_bits, int activation_bits) noexcept {
     return products_within(std::numeric_limits<std::int16_t>::max(), weight_codes(weight_bits).high,
@@ -69,6 +74,7 @@ struct bits {
 }
 
 static_assert(max_k(8, 8) == 66311 && max_k(4, 8) == 1127288 && max_k(4, 4) == 9544371);
+static_assert(max_two_level_k(8) == 133144 && max_two_level_k(4) == 1127288);
 static_assert(pair_sums_in_16_bits(4, 8) == 8 && pair_sums_in_16_bits(4, 4) == 72 && pair_sums_in_16_bits(8, 8) == 0);
 static_assert(products_within(65535, 15, 15) == 291, "the paper's multiplier adds up to 291 unsigned W4A4 products in 16 bits");
 

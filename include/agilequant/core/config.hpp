@@ -40,18 +40,61 @@
 #define AQ_OPENMP 0
 #endif
 
-// AQ_STATIC_ISA, defined by the user: only the instruction set of the build's flags is compiled (and scalar, the definition).
+// AQ_STATIC_ISA, defined by the user: only the instruction sets of the build's flags are compiled (and scalar, the definition).
 // AQ_BUILD_<ISA>: the compiler may use the instruction set anywhere, so its bodies need no target region.
+// AQ_HAS_<ISA>: the library has bodies for it in this build.
+#if defined(__SSE4_1__)
+#define AQ_BUILD_SSE41 1
+#else
+#define AQ_BUILD_SSE41 0
+#endif
+
 #if defined(__AVX2__)
 #define AQ_BUILD_AVX2 1
 #else
 #define AQ_BUILD_AVX2 0
 #endif
 
-#if AQ_X86 && (AQ_BUILD_AVX2 || !defined(AQ_STATIC_ISA))
-#define AQ_HAS_AVX2 1
+#if defined(__AVXVNNI__)
+#define AQ_BUILD_AVXVNNI 1
 #else
-#define AQ_HAS_AVX2 0
+#define AQ_BUILD_AVXVNNI 0
+#endif
+
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512VNNI__)
+#define AQ_BUILD_AVX512VNNI 1
+#else
+#define AQ_BUILD_AVX512VNNI 0
+#endif
+
+#if defined(__AMX_TILE__) && defined(__AMX_INT8__)
+#define AQ_BUILD_AMX AQ_BUILD_AVX512VNNI
+#else
+#define AQ_BUILD_AMX 0
+#endif
+
+#if defined(AQ_STATIC_ISA)
+#define AQ_HAS_SSE41 (AQ_X86 && AQ_BUILD_SSE41)
+#define AQ_HAS_AVX2 (AQ_X86 && AQ_BUILD_AVX2)
+#define AQ_HAS_AVXVNNI (AQ_X86 && AQ_BUILD_AVXVNNI)
+#define AQ_HAS_AVX512VNNI (AQ_X86 && AQ_BUILD_AVX512VNNI)
+#define AQ_HAS_AMX (AQ_X86 && AQ_BUILD_AMX)
+#else
+#define AQ_HAS_SSE41 AQ_X86
+#define AQ_HAS_AVX2 AQ_X86
+#define AQ_HAS_AVXVNNI AQ_X86
+#define AQ_HAS_AVX512VNNI AQ_X86
+#define AQ_HAS_AMX AQ_X86
+#endif
+
+// Between these the compiler may use the instruction sets named, whatever the build's flags say. See dispatch/foreach.hpp.
+#define AQ_PRAGMA(text) _Pragma(#text)
+#if AQ_CLANG
+#define AQ_REGION_BEGIN(features) AQ_PRAGMA(clang attribute push(__attribute__((target(features))), apply_to = function))
+#define AQ_REGION_END AQ_PRAGMA(clang attribute pop)
+#else
+#define AQ_REGION_BEGIN(features) AQ_PRAGMA(GCC push_options) AQ_PRAGMA(GCC target(features))
+#define AQ_REGION_END AQ_PRAGMA(GCC pop_options)
 #endif
 
 #define AQ_INLINE inline __attribute__((always_inline))

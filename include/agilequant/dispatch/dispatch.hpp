@@ -18,8 +18,20 @@ struct isa_entry {
 /// Every instruction set of this build, from the plainest to the best.
 inline constexpr isa_entry isa_entries[] = {
     {&scalar::table, isa::scalar::runs_on},
+#if AQ_HAS_SSE41
+    {&sse41::table, isa::sse41::runs_on},
+#endif
 #if AQ_HAS_AVX2
     {&avx2::table, isa::avx2::runs_on},
+#endif
+#if AQ_HAS_AVXVNNI
+    {&avxvnni::table, isa::avxvnni::runs_on},
+#endif
+#if AQ_HAS_AVX512VNNI
+    {&avx512vnni::table, isa::avx512vnni::runs_on},
+#endif
+#if AQ_HAS_AMX
+    {&amx::table, isa::amx::runs_on},
 #endif
 };
 

@@ -6,6 +6,8 @@
 /// included inside, everything that they need is included before, and the symbols of two instruction sets differ by
 /// namespace. A region is opened only where the build does not have the instruction set anyway.
 ///
+/// An instruction set compiles the families in which it has something to offer, and takes the other kernels from another's table.
+///
 /// To add one: simd/ops_<isa>.hpp, a block below, its tag in isa/list.hpp and its row in dispatch/dispatch.hpp.
 #pragma once
 
@@ -24,24 +26,190 @@
 #include <immintrin.h>
 #endif
 
+// Empty lines keep formatters from sorting what builds on each other.
+
 #define AQ_ISA scalar
-#include "agilequant/kernels/body/all.hpp"
+#include "agilequant/kernels/body/store.hpp"
+
+#include "agilequant/kernels/body/scheme.hpp"
+
+#include "agilequant/kernels/body/micro_kernel.hpp"
+
+#include "agilequant/kernels/body/gemm.hpp"
+
+#include "agilequant/kernels/body/products.hpp"
+
+#include "agilequant/kernels/body/gemm_float.hpp"
+
+#include "agilequant/kernels/body/quantize.hpp"
+
+#include "agilequant/kernels/body/attention_scores.hpp"
+
+#include "agilequant/kernels/body/attention.hpp"
 #undef AQ_ISA
 
-#if AQ_HAS_AVX2
-#if !AQ_BUILD_AVX2 && AQ_CLANG
-#pragma clang attribute push(__attribute__((target("avx2"))), apply_to = function)
-#elif !AQ_BUILD_AVX2
-#pragma GCC push_options
-#pragma GCC target("avx2")
+namespace aq {
+namespace scalar {
+inline constexpr kernel_table table = with_attention(with_quantize(with_gemm_float(with_products({}))));
+}  // namespace scalar
+}  // namespace aq
+
+#if AQ_HAS_SSE41
+#if !AQ_BUILD_SSE41
+AQ_REGION_BEGIN("sse4.1")
 #endif
-#include "agilequant/simd/ops_avx2.hpp"
-#define AQ_ISA avx2
-#include "agilequant/kernels/body/all.hpp"
+#define AQ_ISA sse41
+#include "agilequant/simd/ops_sse41.hpp"
+
+#include "agilequant/kernels/body/store.hpp"
+
+#include "agilequant/kernels/body/scheme.hpp"
+
+#include "agilequant/kernels/body/micro_kernel.hpp"
+
+#include "agilequant/kernels/body/gemm.hpp"
+
+#include "agilequant/kernels/body/products.hpp"
+
+#include "agilequant/kernels/body/gemm_float.hpp"
+
+#include "agilequant/kernels/body/quantize.hpp"
+
+#include "agilequant/kernels/body/attention_scores.hpp"
+
+#include "agilequant/kernels/body/attention.hpp"
 #undef AQ_ISA
-#if !AQ_BUILD_AVX2 && AQ_CLANG
-#pragma clang attribute pop
-#elif !AQ_BUILD_AVX2
-#pragma GCC pop_options
+#if !AQ_BUILD_SSE41
+AQ_REGION_END
 #endif
+
+namespace aq {
+namespace sse41 {
+inline constexpr kernel_table table = with_attention(with_quantize(with_gemm_float(with_products({}))));
+}  // namespace sse41
+}  // namespace aq
+#endif
+
+#if AQ_HAS_AVX2
+#if !AQ_BUILD_AVX2
+AQ_REGION_BEGIN("avx2")
+#endif
+#define AQ_ISA avx2
+#include "agilequant/simd/ops_avx2.hpp"
+
+#include "agilequant/kernels/body/store.hpp"
+
+#include "agilequant/kernels/body/scheme.hpp"
+
+#include "agilequant/kernels/body/micro_kernel.hpp"
+
+#include "agilequant/kernels/body/gemm.hpp"
+
+#include "agilequant/kernels/body/products.hpp"
+
+#include "agilequant/kernels/body/gemm_float.hpp"
+
+#include "agilequant/kernels/body/quantize.hpp"
+
+#include "agilequant/kernels/body/attention_scores.hpp"
+
+#include "agilequant/kernels/body/attention.hpp"
+#undef AQ_ISA
+#if !AQ_BUILD_AVX2
+AQ_REGION_END
+#endif
+
+namespace aq {
+namespace avx2 {
+inline constexpr kernel_table table = with_attention(with_quantize(with_gemm_float(with_products({}))));
+}  // namespace avx2
+}  // namespace aq
+#endif
+
+#if AQ_HAS_AVXVNNI
+#if !AQ_BUILD_AVXVNNI
+AQ_REGION_BEGIN("avx2,avxvnni")
+#endif
+#define AQ_ISA avxvnni
+#include "agilequant/simd/ops_avxvnni.hpp"
+
+#include "agilequant/kernels/body/store.hpp"
+
+#include "agilequant/kernels/body/scheme.hpp"
+
+#include "agilequant/kernels/body/micro_kernel.hpp"
+
+#include "agilequant/kernels/body/gemm.hpp"
+
+#include "agilequant/kernels/body/products.hpp"
+#undef AQ_ISA
+#if !AQ_BUILD_AVXVNNI
+AQ_REGION_END
+#endif
+
+namespace aq {
+namespace avxvnni {
+inline constexpr kernel_table table = with_products(avx2::table);
+}  // namespace avxvnni
+}  // namespace aq
+#endif
+
+#if AQ_HAS_AVX512VNNI
+#if !AQ_BUILD_AVX512VNNI
+AQ_REGION_BEGIN("avx2,avx512f,avx512bw,avx512vl,avx512vnni")
+#endif
+#define AQ_ISA avx512vnni
+#include "agilequant/simd/ops_avx512vnni.hpp"
+
+#include "agilequant/kernels/body/store.hpp"
+
+#include "agilequant/kernels/body/scheme.hpp"
+
+#include "agilequant/kernels/body/micro_kernel.hpp"
+
+#include "agilequant/kernels/body/gemm.hpp"
+
+#include "agilequant/kernels/body/products.hpp"
+
+#include "agilequant/kernels/body/gemm_float.hpp"
+
+#include "agilequant/kernels/body/quantize.hpp"
+#undef AQ_ISA
+#if !AQ_BUILD_AVX512VNNI
+AQ_REGION_END
+#endif
+
+namespace aq {
+namespace avx512vnni {
+inline constexpr kernel_table table = with_quantize(with_gemm_float(with_products(avx2::table)));
+}  // namespace avx512vnni
+}  // namespace aq
+#endif
+
+#if AQ_HAS_AMX
+#if !AQ_BUILD_AVX512VNNI
+AQ_REGION_BEGIN("avx2,avx512f,avx512bw,avx512vl,avx512vnni")
+#endif
+#define AQ_ISA amx
+#define AQ_PARENT avx512vnni
+#include "agilequant/simd/ops_amx.hpp"
+
+#include "agilequant/kernels/body/store.hpp"
+
+#include "agilequant/kernels/body/unpack_tiles.hpp"
+
+#include "agilequant/kernels/body/gemm_tiles.hpp"
+
+#include "agilequant/kernels/body/products.hpp"
+#undef AQ_PARENT
+#undef AQ_ISA
+#if !AQ_BUILD_AVX512VNNI
+AQ_REGION_END
+#endif
+
+namespace aq {
+namespace amx {
+inline constexpr kernel_table table = with_products(avx512vnni::table);
+}  // namespace amx
+}  // namespace aq
 #endif

@@ -8,12 +8,22 @@
 
 #if AQ_X86
 #include <cpuid.h>
+#if AQ_LINUX
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #endif
 
 namespace aq {
 namespace isa {
 
-enum class feature : std::uint32_t { avx2 = 1U << 0 };
+enum class feature : std::uint32_t {
+    sse41 = 1U << 0,
+    avx2 = 1U << 1,
+    avxvnni = 1U << 2,
+    avx512vnni = 1U << 3,  ///< with F, BW and VL
+    amx_int8 = 1U << 4     ///< tiles and their int8 products, and a process that may use them
+};
 
 struct cpu {
     std::uint32_t features = 0;
@@ -26,17 +36,37 @@ struct cpu {
 /// The registers that x86 tells its features in.
 struct x86_registers {
     std::uint32_t leaf1_ecx = 0, leaf7_ebx = 0, leaf7_ecx = 0, leaf7_edx = 0, leaf7_1_eax = 0;
-    std::uint64_t xcr0 = 0;  ///< the register states that the operating system saves; 0 without OSXSAVE
+    std::uint64_t xcr0 = 0;      ///< the register states that the operating system saves; 0 without OSXSAVE
+    bool may_use_tiles = false;  ///< the operating system has let this process use AMX's tiles
 };
 
 /// A feature counts only where the operating system saves its registers, and where nothing that it builds on is masked.
 [[nodiscard]] constexpr cpu cpu_of(const x86_registers& r) noexcept {
-    constexpr std::uint32_t osxsave_and_avx = 3U << 27;
+    constexpr std::uint32_t osxsave_and_avx = 3U << 27, f_bw_vl = 1U << 16 | 1U << 30 | 1U << 31, tile_and_int8 = 3U << 24;
     const bool has_ymm = (r.leaf1_ecx & osxsave_and_avx) == osxsave_and_avx && (r.xcr0 & 6U) == 6U;
-    return cpu{}.with(feature::avx2, has_ymm && (r.leaf7_ebx >> 5 & 1U) != 0);
+    const bool has_avx2 = has_ymm && (r.leaf7_ebx >> 5 & 1U) != 0;
+    const bool has_zmm = has_avx2 && (r.xcr0 & 0xE6U) == 0xE6U && (r.leaf7_ebx & f_bw_vl) == f_bw_vl;
+    const bool has_vnni = has_zmm && (r.leaf7_ecx >> 11 & 1U) != 0;
+    const bool has_tiles = (r.xcr0 & 0x60000U) == 0x60000U && (r.leaf7_edx & tile_and_int8) == tile_and_int8;
+    return cpu{}
+        .with(feature::sse41, (r.leaf1_ecx >> 9 & r.leaf1_ecx >> 19 & 1U) != 0)  // SSSE3 and SSE4.1
+        .with(feature::avx2, has_avx2)
+        .with(feature::avxvnni, has_avx2 && (r.leaf7_1_eax >> 4 & 1U) != 0)
+        .with(feature::avx512vnni, has_vnni)
+        .with(feature::amx_int8, has_vnni && has_tiles && r.may_use_tiles);
 }
 
 #if AQ_X86
+/// Linux gives AMX's 8 KiB of registers only to a process that has asked (arch_prctl ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA);
+/// asking again changes nothing. An older kernel refuses, and the CPU counts as one without tiles.
+[[nodiscard]] inline bool ask_for_tiles() noexcept {
+#if AQ_LINUX
+    return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+#else
+    return false;
+#endif
+}
+
 [[nodiscard]] inline x86_registers read_registers() noexcept {
     x86_registers r;
     std::uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
@@ -53,14 +83,16 @@ struct x86_registers {
         r.leaf7_edx = edx;
         if (eax >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0) r.leaf7_1_eax = eax;
     }
+    r.may_use_tiles = (r.leaf7_edx >> 24 & 1U) != 0 && ask_for_tiles();
     return r;
 }
 #endif
 
-/// The CPU that this runs on.
+/// The CPU that this runs on; asked once.
 [[nodiscard]] inline cpu this_cpu() noexcept {
 #if AQ_X86
-    return cpu_of(read_registers());
+    static const cpu found = cpu_of(read_registers());
+    return found;
 #else
     return cpu{};
 #endif

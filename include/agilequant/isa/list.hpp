@@ -13,6 +13,13 @@ struct scalar {
     [[nodiscard]] static constexpr bool runs_on(const cpu&) noexcept { return true; }
 };
 
+#if AQ_HAS_SSE41
+struct sse41 : scalar {
+    static constexpr const char* name = "sse41";
+    [[nodiscard]] static constexpr bool runs_on(const cpu& c) noexcept { return c.has(feature::sse41); }
+};
+#endif
+
 #if AQ_HAS_AVX2
 struct avx2 : scalar {
     static constexpr const char* name = "avx2";
@@ -20,8 +27,29 @@ struct avx2 : scalar {
 };
 #endif
 
+#if AQ_HAS_AVXVNNI
+struct avxvnni : avx2 {
+    static constexpr const char* name = "avxvnni";
+    [[nodiscard]] static constexpr bool runs_on(const cpu& c) noexcept { return c.has(feature::avxvnni); }
+};
+#endif
+
+#if AQ_HAS_AVX512VNNI
+struct avx512vnni : avx2 {
+    static constexpr const char* name = "avx512vnni";
+    [[nodiscard]] static constexpr bool runs_on(const cpu& c) noexcept { return c.has(feature::avx512vnni); }
+};
+#endif
+
+#if AQ_HAS_AMX
+struct amx : avx512vnni {
+    static constexpr const char* name = "amx";
+    [[nodiscard]] static constexpr bool runs_on(const cpu& c) noexcept { return c.has(feature::amx_int8); }
+};
+#endif
+
 /// Every name that there is in any build: so that a name can be refused as absent or as unknown.
-inline constexpr const char* names[] = {"scalar", "avx2"};
+inline constexpr const char* names[] = {"scalar", "sse41", "avx2", "avxvnni", "avx512vnni", "amx"};
 
 }  // namespace isa
 }  // namespace aq

@@ -30,13 +30,18 @@ struct activation_format {
 struct activations_view {
     int bits = 0;
     std::size_t m = 0;
-    std::size_t stride = 0;  ///< of codes, in bytes: the layout's packed positions
+    std::size_t stride = 0;  ///< of codes, in bytes: activation_stride(layout.packed)
     std::uint64_t layout_id = 0;
-    std::int8_t* codes = nullptr;   ///< [m, packed]; 0 at padding
+    std::int8_t* codes = nullptr;   ///< [m, stride]; 0 at padding and behind the last position
     float* scales = nullptr;        ///< [m]
     std::int32_t* zeros = nullptr;  ///< [m]
     std::int32_t* sums = nullptr;   ///< [m, groups] sum of 2^exponent * code over the group
 };
+
+/// Bytes from one row of activation codes to the next. Behind the last position there are always 48 bytes or more, so that a
+/// tile of 64 bytes may be read from any step of the depth; and rows are an odd number of cache lines apart, so that the rows of a
+/// block never compete for the same lines of the cache, as they would where k is a power of two.
+[[nodiscard]] constexpr std::size_t activation_stride(std::size_t packed) noexcept { return ((packed + 48 + 63) / 64 | 1U) * 64; }
 
 struct quantize_job {
     matrix_view<const float> x;  ///< [m,k]
@@ -109,7 +114,9 @@ struct gemm_float_job {
 
 /// The kernels of one instruction set. All of them compute what scalar's compute, bit for bit.
 struct kernel_table {
-    using gemm_function = void (*)(const gemm_job&, index_range rows, index_range panels);
+    /// `scratch`: gemm_scratch bytes aligned to 64, or null.
+    using gemm_function = void (*)(const gemm_job&, index_range rows, index_range panels, std::byte* scratch);
+    using gemm_scratch_function = std::size_t (*)(const packed_weights&);
     using gemm_float_function = void (*)(const gemm_float_job&, index_range rows, const float* panel, std::size_t col);
     using quantize_function = void (*)(const quantize_job&, index_range rows);
     using attention_function = void (*)(const attention_job&, const attention_scratch&, index_range heads);
@@ -117,6 +124,7 @@ struct kernel_table {
     const char* isa = nullptr;
     tile_shape tile;
     gemm_function gemm[3][2] = {};  ///< [2, 4, 8 stored weight bits][4, 8 activation bits]
+    gemm_scratch_function gemm_scratch = nullptr;
     gemm_float_function gemm_float = nullptr;
     quantize_function quantize = nullptr;
     attention_function attention = nullptr;

@@ -30,9 +30,9 @@ private:
     activations_view a;
     a.bits = bits;
     a.m = m;
-    a.stride = layout.packed;
+    a.stride = activation_stride(layout.packed);
     a.layout_id = layout.id;
-    a.codes = from.take<std::int8_t>(m * layout.packed);
+    a.codes = from.take<std::int8_t>(m * a.stride);
     a.scales = from.take<float>(m);
     a.zeros = from.take<std::int32_t>(m);
     a.sums = from.take<std::int32_t>(m * layout.groups);
@@ -83,7 +83,7 @@ private:
                                           std::size_t scratch_bytes, const activations_view& out) noexcept {
     AQ_TRY(check(x));
     if (x.cols != layout.k || x.rows != out.m || rows.end > x.rows || rows.begin > rows.end) return status::bad_shape;
-    if (out.layout_id != layout.id || out.stride != layout.packed) return status::wrong_layout;
+    if (out.layout_id != layout.id || out.stride != activation_stride(layout.packed)) return status::wrong_layout;
     if (!is_valid(format) || format.bits != out.bits) return status::bad_argument;
     const std::size_t needed = quantize_scratch_bytes(layout);
     if (scratch_bytes < needed) return status::scratch_too_small;

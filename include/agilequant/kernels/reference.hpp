@@ -29,11 +29,10 @@ void for_each_group(const packed_weights& w, const activations_view& a, std::siz
     group_sums sums;
     for (std::size_t i = 0; i < w.layout.run_count; ++i) {
         const k_run run = w.layout.runs[i];
-        const std::size_t at = (c / Tile::nr * w.layout.groups + group) * Tile::nr + c % Tile::nr;
-        const int zero_w = w.zeros != nullptr ? w.zeros[at] : w.symmetric_zero();
+        const packed_weights::group_affine fit = w.affine_of(c, group);
         for (std::size_t p = run.begin; p < run.end; ++p) {
             if (w.layout.channel(p) == padding) continue;
-            const std::int64_t centred = unpack_code(w.codes, Tile::at(c, p, w.layout.packed, w.bits), w.bits) - zero_w;
+            const std::int64_t centred = unpack_code(w.codes, Tile::at(c, p, w.layout.packed, w.bits), w.bits) - fit.zero;
             const std::int64_t code = a.codes[r * a.stride + p], power = std::int64_t{1} << run.exponent;
             const std::int64_t product = centred * (code - a.zeros[r]);
             sums.products += power * centred * code;
@@ -41,7 +40,7 @@ void for_each_group(const packed_weights& w, const activations_view& a, std::siz
             sums.magnitude += power * (product < 0 ? -product : product);
         }
         if (!run.ends_group) continue;
-        sums.scale = static_cast<double>(w.scales[at]);
+        sums.scale = static_cast<double>(fit.scale) * fit.multiplier;
         visit(sums);
         sums = {};
         ++group;
@@ -55,12 +54,11 @@ void dequantize(const packed_weights& w, matrix_view<double> out) {
         std::size_t group = 0;
         for (std::size_t i = 0; i < w.layout.run_count; ++i) {
             const k_run run = w.layout.runs[i];
-            const std::size_t at = (r / Tile::nr * w.layout.groups + group) * Tile::nr + r % Tile::nr;
-            const int zero = w.zeros != nullptr ? w.zeros[at] : w.symmetric_zero();
+            const packed_weights::group_affine fit = w.affine_of(r, group);
             for (std::size_t p = run.begin; p < run.end; ++p) {
                 if (w.layout.channel(p) == padding) continue;
                 const int code = unpack_code(w.codes, Tile::at(r, p, w.layout.packed, w.bits), w.bits);
-                out.row(r)[w.layout.channel(p)] = static_cast<double>(w.scales[at]) * (code - zero);
+                out.row(r)[w.layout.channel(p)] = static_cast<double>(fit.scale) * (fit.multiplier * (code - fit.zero));
             }
             group += run.ends_group ? 1 : 0;
         }

@@ -35,25 +35,24 @@ private:
 };
 
 /// Unpacks panel p of `w` to `out` [k][NR], in the order of channels; rows beyond n become 0.
-/// Each value is decode(unpack_code(..)) of quant/uniform.hpp and pack/tile.hpp.
+/// Each value is scale * (multiplier * (code - zero)), rounded once.
 inline void unpack_panel(const packed_weights& w, std::size_t p, float* AQ_RESTRICT out) noexcept {
     const k_layout_view& layout = w.layout;
     const std::uint8_t* const codes = w.codes + p * w.panel_bytes();
     const unsigned mask = (1U << storage_bits(w.bits)) - 1U;
-    std::size_t group = p * layout.groups * panel_rows;  // where the group's scales begin
+    std::size_t group = 0;
     for (std::size_t i = 0; i < layout.run_count; ++i) {
         const k_run run = layout.runs[i];
-        const float* const scales = w.scales + group;
         for (std::size_t position = run.begin; position < run.end && layout.channel(position) != padding; ++position) {
             const code_place place = portable_tile::at(0, position, layout.packed, w.bits);  // rows follow at steps of KR bytes
             float* const row = out + layout.channel(position) * panel_rows;
             for (std::size_t r = 0; r < panel_rows; ++r) {
                 const unsigned code = static_cast<unsigned>(codes[place.byte + r * portable_tile::kr]) >> place.shift & mask;
-                const int zero = w.zeros == nullptr ? w.symmetric_zero() : w.zeros[group + r];
-                row[r] = decode(static_cast<int>(code), affine{scales[r], zero});
+                const packed_weights::group_affine a = w.affine_of(p * panel_rows + r, group);
+                row[r] = a.scale * static_cast<float>(a.multiplier * (static_cast<int>(code) - a.zero));
             }
         }
-        group += run.ends_group ? panel_rows : 0;
+        group += run.ends_group ? 1 : 0;
     }
 }
 

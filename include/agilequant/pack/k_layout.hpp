@@ -47,8 +47,9 @@ struct k_layout_view {
     const std::uint32_t* order = nullptr;  ///< [packed] the channel at a position, or `padding`; null: position = channel
     const k_run* runs = nullptr;
     std::size_t run_count = 0;
-    std::uint64_t depth = 0;  ///< the largest sum of 2^exponent over a group: held against max_k
-    std::uint64_t id = 0;     ///< equal layouts have equal ids
+    std::uint64_t depth = 0;        ///< the largest sum of 2^exponent over a group: held against max_k
+    std::uint64_t total_depth = 0;  ///< the sum of 2^exponent over all positions: held against max_two_level_k
+    std::uint64_t id = 0;           ///< equal layouts have equal ids
 
     /// The channel at position p, or `padding`.
     [[nodiscard]] std::uint32_t channel(std::size_t p) const noexcept {
@@ -92,6 +93,7 @@ public:
                 run.shift = static_cast<std::uint8_t>(run.exponent - (run.ends_group ? 0 : exponent(i)));
             }
             depth_ = std::max(depth_, depth);
+            total_depth_ += depth;
         }
         identity_ = is_plain && packed_ == k;
         id_ = fingerprint();
@@ -108,6 +110,7 @@ public:
         v.runs = runs_.data();
         v.run_count = run_count_;
         v.depth = depth_;
+        v.total_depth = total_depth_;
         v.id = id_;
         return v;
     }
@@ -138,7 +141,7 @@ private:
     }
 
     std::size_t k_ = 0, group_ = 0, packed_ = 0, run_count_ = 0;
-    std::uint64_t depth_ = 0, id_ = 0;
+    std::uint64_t depth_ = 0, total_depth_ = 0, id_ = 0;
     bool identity_ = true;
     aligned_buffer<std::uint32_t> order_;
     aligned_buffer<k_run> runs_;

@@ -5,7 +5,8 @@
 /// as a type, so that the wrong kernel does not compile; `packed_view<Quantizer, Tile>` borrows.
 ///
 ///     codes    [panels][packed * NR * storage_bits / 8]   see pack/tile.hpp
-///     scales   [panels][groups][NR]   float; 0 for rows beyond n
+///     scales   [panels][groups][NR]   float; 0 for rows beyond n. With multipliers: [panels][NR]
+///     multipliers [panels][groups][NR] 1..127, where group scales are two-level (quant/two_level.hpp): a group's scale is scale * multiplier
 ///     zeros    [panels][groups][NR]   codes; null where the quantizer is symmetric (zero = 2^(bits-1) everywhere)
 ///     offsets  [panels][NR]           float: sum over groups of scale * sum of 2^exponent (code - zero), what a zero point of
 ///                                     the activations has to be multiplied by
@@ -30,19 +31,32 @@ struct packed_weights {
     const std::uint8_t* codes = nullptr;
     const float* scales = nullptr;
     const std::uint8_t* zeros = nullptr;
+    const std::uint8_t* multipliers = nullptr;
     const float* offsets = nullptr;
 
     [[nodiscard]] std::size_t panels() const noexcept { return tile.nr == 0 ? 0 : (n + tile.nr - 1) / tile.nr; }
     [[nodiscard]] std::size_t panel_bytes() const noexcept {
         return layout.packed * static_cast<std::size_t>(tile.nr * storage_bits(bits)) / 8;
     }
+    /// What the codes of one group of a row stand for: scale * (multiplier * (code - zero)).
+    struct group_affine {
+        float scale;
+        int multiplier, zero;
+    };
+    [[nodiscard]] group_affine affine_of(std::size_t row, std::size_t group) const noexcept {
+        const std::size_t panel = row / tile.nr, lane = row % tile.nr, at = (panel * layout.groups + group) * tile.nr + lane;
+        const int zero = zeros != nullptr ? zeros[at] : symmetric_zero();
+        if (multipliers == nullptr) return {scales[at], 1, zero};
+        return {scales[panel * tile.nr + lane], multipliers[at], zero};
+    }
     /// The zero point of a symmetric matrix.
     [[nodiscard]] int symmetric_zero() const noexcept { return 1 << (bits - 1); }
     /// What the matrix occupies.
     [[nodiscard]] std::size_t bytes() const noexcept {
         const std::size_t rows = panels() * tile.nr;
-        return panels() * panel_bytes() + rows * layout.groups * (sizeof(float) + (zeros != nullptr ? 1 : 0)) +
-               rows * sizeof(float);
+        const std::size_t scale_bytes = rows * sizeof(float) * (multipliers == nullptr ? layout.groups : 1);
+        const std::size_t bytes_of_groups = (zeros != nullptr ? 1U : 0U) + (multipliers != nullptr ? 1U : 0U);
+        return panels() * panel_bytes() + scale_bytes + rows * layout.groups * bytes_of_groups + rows * sizeof(float);
     }
 };
 
@@ -57,12 +71,14 @@ public:
         if (l.k != w.k || l.group != (w.format.group == 0 || w.format.group > w.k ? w.k : w.format.group))
             return status::bad_shape;
         if (static_cast<std::int64_t>(l.depth) > max_k(w.format.bits, 8)) return status::depth_over_limit;
+        if (w.is_two_level() && static_cast<std::int64_t>(l.total_depth) > max_two_level_k(8)) return status::depth_over_limit;
         layout_ = std::move(layout);
         n_ = w.n;
         bits_ = w.format.bits;
         const std::size_t panels = Tile::panels(n_), rows = panels * Tile::nr;
         AQ_TRY(codes_.reset(panels * Tile::panel_bytes(l.packed, bits_)));
-        AQ_TRY(scales_.reset(rows * l.groups));
+        AQ_TRY(scales_.reset(w.is_two_level() ? rows : rows * l.groups));
+        AQ_TRY(multipliers_.reset(w.is_two_level() ? rows * l.groups : 0));
         AQ_TRY(zeros_.reset(w.format.is_asymmetric ? rows * l.groups : 0));
         AQ_TRY(offsets_.reset(rows));
         for (std::size_t r = 0; r < n_; ++r) pack_row(w, l, r);
@@ -78,6 +94,7 @@ public:
         v.codes = codes_.data();
         v.scales = scales_.data();
         v.zeros = zeros_.size() == 0 ? nullptr : zeros_.data();
+        v.multipliers = multipliers_.size() == 0 ? nullptr : multipliers_.data();
         v.offsets = offsets_.data();
         return v;
     }
@@ -87,7 +104,7 @@ private:
         const std::size_t panel = r / Tile::nr * l.groups * Tile::nr + r % Tile::nr;
         std::size_t g = 0, column = 0;
         float offset = 0.0F;
-        std::int32_t sum = 0;
+        std::int32_t sum = 0, total = 0;
         for (std::size_t i = 0; i < l.run_count; ++i) {
             const k_run run = l.runs[i];
             const int zero = w.zeros[r * w.groups + g];
@@ -97,12 +114,21 @@ private:
                 sum += (code - zero) * (1 << run.exponent);
             }
             if (!run.ends_group) continue;
-            const float scale = w.scales[r * w.groups + g];
-            scales_[panel + g * Tile::nr] = scale;
             if (zeros_.size() != 0) zeros_[panel + g * Tile::nr] = static_cast<std::uint8_t>(zero);
-            offset = multiply_add(scale, static_cast<float>(sum), offset);
+            if (w.is_two_level()) {
+                multipliers_[panel + g * Tile::nr] = w.multipliers[r * w.groups + g];
+                total += w.multipliers[r * w.groups + g] * sum;
+            } else {
+                const float scale = w.scales[r * w.groups + g];
+                scales_[panel + g * Tile::nr] = scale;
+                offset = multiply_add(scale, static_cast<float>(sum), offset);
+            }
             sum = 0;
             ++g;
+        }
+        if (w.is_two_level()) {
+            scales_[r] = w.scales[r];
+            offset = rounded(w.scales[r] * static_cast<float>(total));
         }
         offsets_[r] = offset;
     }
@@ -112,7 +138,7 @@ private:
     k_layout layout_;
     aligned_buffer<std::uint8_t> codes_;
     aligned_buffer<float> scales_;
-    aligned_buffer<std::uint8_t> zeros_;
+    aligned_buffer<std::uint8_t> zeros_, multipliers_;
     aligned_buffer<float> offsets_;
 };
 
@@ -140,13 +166,14 @@ template <class Quantizer>
 [[nodiscard]] constexpr weight_format format_of() noexcept {
     using granularity = typename Quantizer::granularity;
     static_assert(is_group<granularity>::value || std::is_same_v<granularity, per_channel>,
-                  "aq: weights are quantized per_channel or per group<N>.");
+                  "aq: weights are quantized per_channel, per group<N> or per two_level_group<N>.");
     weight_format f;
     f.bits = Quantizer::width;
     f.is_asymmetric = Quantizer::is_asymmetric;
     if constexpr (is_group<granularity>::value) {
         static_assert(granularity::size != dynamic, "aq: a group that is known at run time only belongs in a weight_format.");
         f.group = granularity::size;
+        if (is_two_level<granularity>::value) f.scales = group_scales::integers;
     } else {
         f.group = 0;
     }

@@ -8,6 +8,7 @@
 
 #include "agilequant/core/aligned_buffer.hpp"
 #include "agilequant/quant/calibrate.hpp"
+#include "agilequant/quant/two_level.hpp"
 #include "agilequant/quant/uniform.hpp"
 
 namespace aq {
@@ -18,31 +19,37 @@ struct weight_format {
     bool is_asymmetric = true;
     std::size_t group = 128;  ///< input channels that share a scale; 0: per output channel
     range_search range = range_search::min_max;
+    group_scales scales = group_scales::floats;
 };
 
-/// Codes [n,k] with scales and zero points [n,groups]; column i is the channel that stands i-th along the depth.
+/// Codes [n,k] with zero points [n,groups] and scales [n,groups], or, two-level, scales [n] and multipliers [n,groups]; column i is the channel that stands i-th along the depth.
 struct coded_matrix {
     weight_format format;
     std::size_t n = 0, k = 0, groups = 0;
     aligned_buffer<std::uint8_t> codes;  ///< unsigned; symmetric codes are stored with zero = 2^(bits - 1)
     aligned_buffer<float> scales;
     aligned_buffer<std::uint8_t> zeros;
+    aligned_buffer<std::uint8_t> multipliers;  ///< 1..127, where the format has integer group scales
 
     [[nodiscard]] status reset(weight_format f, std::size_t rows, std::size_t cols) noexcept {
-        if (f.bits < 2 || f.bits > 8) return status::unsupported_format;
+        if (f.bits < 2 || f.bits > (f.scales == group_scales::integers ? 7 : 8)) return status::unsupported_format;
         format = f;
         n = rows;
         k = cols;
         groups = cols == 0 ? 0 : group_count(cols, f.group);
         AQ_TRY(codes.reset(n * k));
-        AQ_TRY(scales.reset(n * groups));
+        AQ_TRY(multipliers.reset(is_two_level() ? n * groups : 0));
+        AQ_TRY(scales.reset(is_two_level() ? n : n * groups));
         return zeros.reset(n * groups);
     }
+
+    [[nodiscard]] bool is_two_level() const noexcept { return format.scales == group_scales::integers; }
 
     /// The quantized value at row r, column c.
     [[nodiscard]] float value(std::size_t r, std::size_t c) const noexcept {
         const std::size_t g = r * groups + (format.group == 0 ? 0 : c / format.group);
-        return decode(codes[r * k + c], affine{scales[g], zeros[g]});
+        if (!is_two_level()) return decode(codes[r * k + c], affine{scales[g], zeros[g]});
+        return scales[r] * static_cast<float>(multipliers[g] * (codes[r * k + c] - zeros[g]));
     }
 };
 
@@ -67,14 +74,26 @@ struct coded_matrix {
     AQ_TRY(out.reset(format, w.rows, w.cols));
     aligned_buffer<float> row;
     AQ_TRY(row.reset(w.cols));
-    const std::size_t group = format.group == 0 ? w.cols : format.group;
+    aligned_buffer<affine> own;
+    AQ_TRY(own.reset(out.groups));
+    const std::size_t group = format.group == 0 || format.group > w.cols ? w.cols : format.group;
     for (std::size_t r = 0; r < w.rows; ++r) {
         for (std::size_t c = 0; c < w.cols; ++c) row[c] = w.row(r)[columns == nullptr ? c : columns[c]];
+        const auto count_of = [&](std::size_t g) { return w.cols - g * group < group ? w.cols - g * group : group; };
+        for (std::size_t g = 0; g < out.groups; ++g) own[g] = fit_weights(row.data() + g * group, count_of(g), format);
+        if (out.is_two_level() && out.groups != 0) {
+            out.scales[r] = fit_two_level(row.data(), w.cols, group, own.data(), stored_codes(format), format.is_asymmetric,
+                                          out.multipliers.data() + r * out.groups, out.zeros.data() + r * out.groups);
+        }
         for (std::size_t g = 0; g < out.groups; ++g) {
-            const std::size_t first = g * group, count = (w.cols - first < group ? w.cols - first : group);
-            const affine a = fit_weights(row.data() + first, count, format);
-            out.scales[r * out.groups + g] = a.scale;
-            out.zeros[r * out.groups + g] = static_cast<std::uint8_t>(a.zero);
+            const std::size_t first = g * group, count = count_of(g);
+            affine a = own[g];
+            if (out.is_two_level()) {
+                a = {out.scales[r] * static_cast<float>(out.multipliers[r * out.groups + g]), out.zeros[r * out.groups + g]};
+            } else {
+                out.scales[r * out.groups + g] = a.scale;
+                out.zeros[r * out.groups + g] = static_cast<std::uint8_t>(a.zero);
+            }
             for (std::size_t c = first; c < first + count; ++c) {
                 out.codes[r * out.k + c] =
                     static_cast<std::uint8_t>(encode(row[c], 1.0F / a.scale, a.zero, stored_codes(format)));

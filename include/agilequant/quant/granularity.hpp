@@ -20,8 +20,19 @@ struct group {
     static constexpr std::size_t size = N;
 };
 
+/// The same, but a row has one float scale and each of its groups an integer that multiplies it: quant/two_level.hpp.
+template <std::size_t N = dynamic>
+struct two_level_group {
+    static constexpr std::size_t size = N;
+};
+
 template <class T>
-struct is_group : std::false_type {};
+struct is_two_level : std::false_type {};
+template <std::size_t N>
+struct is_two_level<two_level_group<N>> : std::true_type {};
+
+template <class T>
+struct is_group : is_two_level<T> {};
 template <std::size_t N>
 struct is_group<group<N>> : std::true_type {};
 

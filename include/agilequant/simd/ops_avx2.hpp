@@ -29,7 +29,9 @@ namespace avx2 {
 
 struct ops {
     static constexpr int lanes = 8;
-    static constexpr int rows = 2;  ///< 4 sums in 32 bits, 4 in 16, 2 of weights, 1 of activations, constants: 16 registers
+    static constexpr block_size block{4, 1};  ///< 8 sums in 16 bits, 2 of weights, 1 of activations, constants: 16 registers
+    static constexpr block_size block_of_one_row{1, 4};
+    static constexpr std::size_t row_blocks_worth_unpacking = 4;
     static constexpr bool has_pairs = true;
 
     using i32 = __m256i;
@@ -66,6 +68,7 @@ struct ops {
         if constexpr (Bits == 8) return c;
         else return _mm256_and_si256(_mm256_srli_epi16(c, Bits * p), _mm256_set1_epi8((1 << Bits) - 1));
     }
+    static AQ_INLINE void store_codes(std::uint8_t* p, codes c) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), c); }
     static AQ_INLINE quads broadcast_quad(const std::int8_t* p) {
         std::int32_t four;
         std::memcpy(&four, p, sizeof four);
@@ -74,14 +77,18 @@ struct ops {
 
     static AQ_INLINE i16_pairs zero_pairs() { return _mm256_setzero_si256(); }
     static AQ_INLINE i16_pairs multiply_pairs(codes w, quads a) { return _mm256_maddubs_epi16(w, a); }
-    static AQ_INLINE i16_pairs add_pairs(i16_pairs a, i16_pairs b) { return _mm256_add_epi16(a, b); }
+    static AQ_INLINE i16_pairs add_pairs(i16_pairs a, i16_pairs b) {
+        i16_pairs sum = _mm256_add_epi16(a, b);
+        asm("" : "+x"(sum));  // keeps gcc from making a tree of a chain of sums, for which there are not registers enough
+        return sum;
+    }
     static AQ_INLINE i32 widen(i16_pairs p) { return _mm256_madd_epi16(p, _mm256_set1_epi16(1)); }
 
     /// 8-bit weights saturate vpmaddubsw, so even and odd bytes are widened first: two vpmaddwd, exact.
-    static AQ_INLINE i32 dot4(codes w, quads a) {
+    static AQ_INLINE i32 add_dot4(i32 sum, codes w, quads a) {
         const __m256i w_even = _mm256_and_si256(w, _mm256_set1_epi16(0xFF)), w_odd = _mm256_srli_epi16(w, 8);
         const __m256i a_even = _mm256_srai_epi16(_mm256_slli_epi16(a, 8), 8), a_odd = _mm256_srai_epi16(a, 8);
-        return _mm256_add_epi32(_mm256_madd_epi16(w_even, a_even), _mm256_madd_epi16(w_odd, a_odd));
+        return add(sum, add(_mm256_madd_epi16(w_even, a_even), _mm256_madd_epi16(w_odd, a_odd)));
     }
 
     // What attention needs beside: see ops_scalar.hpp.

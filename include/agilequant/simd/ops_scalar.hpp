@@ -3,7 +3,7 @@
 ///
 /// | operation | meaning for each lane l |
 /// |---|---|
-/// | dot4(w, a) | sum over j < 4 of w[4l+j] a[4l+j], u8 by s8 into i32, exact |
+/// | add_dot4(s, w, a) | s plus the sum over j < 4 of w[4l+j] a[4l+j], u8 by s8 into i32, exact |
 /// | plane<B>(c, p) | bits B p .. B p + B of each byte |
 /// | range_of, encode, sum_of | quant/uniform.hpp over a row whose length is a multiple of k_step |
 /// | add_dot<B>(s, c, a) | s plus the lane's share of the products of 16 bytes of B-bit codes by s8, exact; which lane has which is open |
@@ -20,11 +20,19 @@
 #include "agilequant/quant/uniform.hpp"
 
 namespace aq {
+
+/// How many rows of activations and panels of weights a block keeps in registers.
+struct block_size {
+    int rows = 1, panels = 1;
+};
+
 namespace scalar {
 
 struct ops {
     static constexpr int lanes = 1;
-    static constexpr int rows = 1;            ///< of a GEMM's block: as many as registers allow
+    static constexpr block_size block{1, 1};             ///< of a GEMM, as large as registers allow
+    static constexpr block_size block_of_one_row{1, 1};  ///< panels are streams from memory
+    static constexpr std::size_t row_blocks_worth_unpacking = 4;
     static constexpr bool has_pairs = false;  ///< no 16-bit sums
 
     using i32 = std::int32_t;
@@ -62,13 +70,13 @@ struct ops {
         for (std::uint8_t& byte : c.at) byte = static_cast<std::uint8_t>(byte >> (Bits * p) & ((1 << Bits) - 1));
         return c;
     }
+    static AQ_INLINE void store_codes(std::uint8_t* p, codes c) { std::memcpy(p, c.at, sizeof c.at); }
     static AQ_INLINE quads broadcast_quad(const std::int8_t* p) {
         quads q;
         std::memcpy(q.at, p, sizeof q.at);
         return q;
     }
-    static AQ_INLINE i32 dot4(codes w, quads a) {
-        i32 sum = 0;
+    static AQ_INLINE i32 add_dot4(i32 sum, codes w, quads a) {
         for (int j = 0; j < 4; ++j) sum += w.at[j] * a.at[j];
         return sum;
     }

@@ -245,5 +245,11 @@ inline void attention(const attention_job& job, const attention_scratch& scratch
     }
 }
 
+/// `others` with this attention.
+constexpr kernel_table with_attention(kernel_table others) {
+    others.attention = attention;
+    return others;
+}
+
 }  // namespace AQ_ISA
 }  // namespace aq

@@ -1,156 +1,185 @@
-// Integer GEMM over packed weights: y[m,n] = epilogue(scale_a (sum over groups scale_w (sum w a - zero_w sum a) - zero_a offset)).
+// Integer GEMM over packed weights: y[m,n] = epilogue(scale_a (scaled sum over groups of (sum w a - zero_w sum a) - zero_a offset)).
 // Compiled once per instruction set, by dispatch/foreach.hpp; AQ_ISA names the namespace.
 //
-// A block of ops::rows rows by one panel of columns is kept in registers while the depth is walked run by run. A group's sum is an exact
-// integer; scaled sums are added in float in the order of groups, product rounded first. So neither the number of rows in a
-// block nor the width of a register can be seen in the result.
+// A block of rows by a block of panels is kept in registers while the depth is walked run by run. A group's sum is an exact
+// integer. With float scales, scaled sums are added in float in the order of groups, product rounded first; with integer
+// multipliers the total is an exact integer too. So neither the size of a block nor the width of a register can be seen in the result.
+//
+// For many rows a block of panels is unpacked to bytes once, into scratch, and the loops read that.
 
 namespace aq {
 namespace AQ_ISA {
 
-/// The integer sums of a block of rows by one panel.
-template <int Rows>
-struct block_sums {
-    ops::i32 at[Rows][vectors];
+/// Which rows and panels a block covers. At the edge the last row or panel stands in for those that are missing, so that
+/// every block has one size; only what is there is stored.
+template <int Rows, int Panels>
+struct block_place {
+    std::size_t row, rows;      ///< of y; 1 <= rows <= Rows
+    std::size_t panel, panels;  ///< 1 <= panels <= Panels
 
-    AQ_INLINE void clear() {
-        AQ_UNROLL for (int r = 0; r < Rows; ++r) { AQ_UNROLL for (int v = 0; v < vectors; ++v) at[r][v] = ops::zero_i32(); }
-    }
-    AQ_INLINE void shift_left(int count) {
-        AQ_UNROLL for (int r = 0; r < Rows; ++r) {
-            AQ_UNROLL for (int v = 0; v < vectors; ++v) at[r][v] = ops::shift_left(at[r][v], count);
-        }
-    }
-};
-
-template <int WeightBits, int ActivationBits, int Rows>
-struct micro_kernel {
-    using scheme = typename scheme_of<WeightBits, ActivationBits>::type;
-    using partial = typename scheme::partial;
-    static constexpr int planes = 8 / WeightBits;
-    static constexpr std::size_t step_bytes = gemm_tile::nr * gemm_tile::kr;  // one step of codes in bytes
-    static constexpr std::size_t k_step_bytes = k_step * gemm_tile::nr * WeightBits / 8;
-    static constexpr int steps_in_k_step = static_cast<int>(k_step) / gemm_tile::kr;
-    // partial sums are widened after a whole number of k_steps
-    static constexpr std::size_t k_steps_before_widening = scheme::max_steps / steps_in_k_step;
-    static_assert(k_steps_before_widening >= 1, "aq: a scheme must hold the sums of one k_step.");
-
-    /// sums += w a over `count` k_steps from `codes` (of one panel) and from a[0..Rows).
-    static AQ_INLINE void run(const std::uint8_t* AQ_RESTRICT codes, const std::int8_t* const (&a)[Rows], std::size_t count,
-                              block_sums<Rows>& sums) {
-        for (std::size_t done = 0; done < count;) {
-            const std::size_t rest = count - done;
-            const std::size_t last = done + (rest < k_steps_before_widening ? rest : k_steps_before_widening);
-            partial partials[Rows][vectors];
-            AQ_UNROLL for (int r = 0; r < Rows; ++r) {
-                AQ_UNROLL for (int v = 0; v < vectors; ++v) partials[r][v] = scheme::zero();
-            }
-            for (; done < last; ++done) one_k_step(codes + done * k_step_bytes, a, done * k_step, partials);
-            AQ_UNROLL for (int r = 0; r < Rows; ++r) {
-                AQ_UNROLL for (int v = 0; v < vectors; ++v) sums.at[r][v] = scheme::widened(sums.at[r][v], partials[r][v]);
-            }
-        }
-    }
+    [[nodiscard]] AQ_INLINE std::size_t row_of(int r) const { return row + at_most(static_cast<std::size_t>(r), rows - 1); }
+    [[nodiscard]] AQ_INLINE std::size_t panel_of(int p) const { return panel + at_most(static_cast<std::size_t>(p), panels - 1); }
 
 private:
-    static AQ_INLINE void one_k_step(const std::uint8_t* AQ_RESTRICT codes, const std::int8_t* const (&a)[Rows],
-                                     std::size_t position, partial (&partials)[Rows][vectors]) {
-        AQ_UNROLL for (int step = 0; step < steps_in_k_step; ++step) {
-            const std::uint8_t* const bytes = codes + static_cast<std::size_t>(step / planes) * step_bytes;
-            ops::codes w[vectors];
-            AQ_UNROLL for (int v = 0; v < vectors; ++v) {
-                w[v] = ops::template plane<WeightBits>(ops::load_codes(bytes + v * ops::lanes * gemm_tile::kr), step % planes);
-            }
-            AQ_UNROLL for (int r = 0; r < Rows; ++r) {
-                const ops::quads quads = ops::broadcast_quad(a[r] + position + static_cast<std::size_t>(step) * gemm_tile::kr);
-                AQ_UNROLL for (int v = 0; v < vectors; ++v) partials[r][v] = scheme::step(partials[r][v], w[v], quads);
-            }
-        }
-    }
+    static AQ_INLINE std::size_t at_most(std::size_t i, std::size_t last) { return i < last ? i : last; }
 };
 
-/// The float sums of a block, and the step from a group's integers to them.
-template <int Rows>
+/// The results of a block, and the step from a group's integers to them.
+template <int Rows, int Panels>
 struct block_results {
-    ops::f32 at[Rows][vectors];
+    static constexpr int columns = Panels * vectors;
+    ops::f32 scaled[Rows][columns];
+    ops::i32 totals[Rows][columns];  ///< with multipliers
 
     AQ_INLINE void clear() {
         AQ_UNROLL for (int r = 0; r < Rows; ++r) {
-            AQ_UNROLL for (int v = 0; v < vectors; ++v) at[r][v] = ops::broadcast_f32(0.0F);
-        }
-    }
-
-    AQ_INLINE void add_group(const gemm_job& job, std::size_t panel, std::size_t group, std::size_t row,
-                             const block_sums<Rows>& sums) {
-        const packed_weights& w = job.weights;
-        const std::size_t place = (panel * w.layout.groups + group) * gemm_tile::nr;
-        AQ_UNROLL for (int v = 0; v < vectors; ++v) {
-            const std::size_t lane = place + static_cast<std::size_t>(v * ops::lanes);
-            const ops::f32 scale = ops::load_f32(w.scales + lane);
-            const ops::i32 zero =
-                w.zeros == nullptr ? ops::broadcast_i32(w.symmetric_zero()) : ops::load_u8_as_i32(w.zeros + lane);
-            AQ_UNROLL for (int r = 0; r < Rows; ++r) {
-                const std::int32_t sum = job.activations.sums[(row + static_cast<std::size_t>(r)) * w.layout.groups + group];
-                const ops::i32 exact = ops::sub(sums.at[r][v], ops::mul(zero, ops::broadcast_i32(sum)));
-                at[r][v] = ops::add(at[r][v], ops::mul(scale, ops::to_float(exact)));
+            AQ_UNROLL for (int v = 0; v < columns; ++v) {
+                scaled[r][v] = ops::broadcast_f32(0.0F);
+                totals[r][v] = ops::zero_i32();
             }
         }
     }
 
-    AQ_INLINE void finish(const gemm_job& job, std::size_t panel, std::size_t row, float (&values)[Rows][gemm_tile::nr]) {
-        AQ_UNROLL for (int v = 0; v < vectors; ++v) {
-            const ops::f32 offset =
-                ops::load_f32(job.weights.offsets + panel * gemm_tile::nr + static_cast<std::size_t>(v * ops::lanes));
+    AQ_INLINE void add_group(const gemm_job& job, const block_place<Rows, Panels>& place, std::size_t group,
+                             const block_sums<Rows, Panels>& sums) {
+        const packed_weights& w = job.weights;
+        ops::i32 row_sums[Rows];
+        AQ_UNROLL for (int r = 0; r < Rows; ++r) {
+            row_sums[r] = ops::broadcast_i32(job.activations.sums[place.row_of(r) * w.layout.groups + group]);
+        }
+        AQ_UNROLL for (int v = 0; v < columns; ++v) {
+            const std::size_t lane = (place.panel_of(v / vectors) * w.layout.groups + group) * gemm_tile::nr +
+                                     static_cast<std::size_t>(v % vectors * ops::lanes);
+            const ops::i32 zero =
+                w.zeros == nullptr ? ops::broadcast_i32(w.symmetric_zero()) : ops::load_u8_as_i32(w.zeros + lane);
+            if (w.multipliers == nullptr) {
+                const ops::f32 scale = ops::load_f32(w.scales + lane);
+                AQ_UNROLL for (int r = 0; r < Rows; ++r) {
+                    const ops::i32 exact = ops::sub(sums.at[r][v], ops::mul(zero, row_sums[r]));
+                    scaled[r][v] = ops::add(scaled[r][v], ops::mul(scale, ops::to_float(exact)));
+                }
+            } else {
+                const ops::i32 multiplier = ops::load_u8_as_i32(w.multipliers + lane);
+                AQ_UNROLL for (int r = 0; r < Rows; ++r) {
+                    const ops::i32 exact = ops::sub(sums.at[r][v], ops::mul(zero, row_sums[r]));
+                    totals[r][v] = ops::add(totals[r][v], ops::mul(multiplier, exact));
+                }
+            }
+        }
+    }
+
+    AQ_INLINE void finish(const gemm_job& job, const block_place<Rows, Panels>& place, float* values) {
+        const packed_weights& w = job.weights;
+        AQ_UNROLL for (int v = 0; v < columns; ++v) {
+            const std::size_t lane =
+                place.panel_of(v / vectors) * gemm_tile::nr + static_cast<std::size_t>(v % vectors * ops::lanes);
+            const ops::f32 offset = ops::load_f32(w.offsets + lane);
+            if (w.multipliers != nullptr) {
+                const ops::f32 scale = ops::load_f32(w.scales + lane);
+                AQ_UNROLL for (int r = 0; r < Rows; ++r) {
+                    scaled[r][v] = ops::add(scaled[r][v], ops::mul(scale, ops::to_float(totals[r][v])));
+                }
+            }
             AQ_UNROLL for (int r = 0; r < Rows; ++r) {
-                const std::size_t m = row + static_cast<std::size_t>(r);
+                const std::size_t m = place.row_of(r);
                 const ops::f32 zero = ops::broadcast_f32(static_cast<float>(job.activations.zeros[m]));
-                const ops::f32 value = ops::sub(at[r][v], ops::mul(zero, offset));
-                ops::store_f32(&values[r][v * ops::lanes], ops::mul(value, ops::broadcast_f32(job.activations.scales[m])));
+                const ops::f32 value = ops::sub(scaled[r][v], ops::mul(zero, offset));
+                ops::store_f32(values + (r * columns + v) * ops::lanes,
+                               ops::mul(value, ops::broadcast_f32(job.activations.scales[m])));
             }
         }
     }
 };
 
-/// Rows row .. row + Rows of y, the columns of one panel.
-template <int WeightBits, int ActivationBits, int Rows>
-void gemm_block(const gemm_job& job, std::size_t row, std::size_t panel) {
+/// One block of y. `unpacked` holds the block's panels in bytes, or is null.
+template <class Scheme, int Stored, int Rows, int Panels>
+void gemm_block(const gemm_job& job, const block_place<Rows, Panels>& place, const std::uint8_t* unpacked) {
+    constexpr std::size_t cols = static_cast<std::size_t>(Panels) * gemm_tile::nr;
     const packed_weights& w = job.weights;
-    const std::uint8_t* const codes = w.codes + panel * w.panel_bytes();
-    block_results<Rows> results;
-    block_sums<Rows> sums;
+    block_inputs<Rows, Panels> in;
+    AQ_UNROLL for (int r = 0; r < Rows; ++r) in.a[r] = job.activations.codes + place.row_of(r) * job.activations.stride;
+    AQ_UNROLL for (int p = 0; p < Panels; ++p) {
+        const std::size_t panel = place.panel_of(p);
+        in.w[p] = unpacked == nullptr ? w.codes + panel * w.panel_bytes()
+                                      : unpacked + (panel - place.panel) * w.layout.packed * gemm_tile::nr;
+    }
+    block_results<Rows, Panels> results;
+    block_sums<Rows, Panels> sums;
     results.clear();
     sums.clear();
     std::size_t group = 0;
     for (std::size_t i = 0; i < w.layout.run_count; ++i) {
         const k_run run = w.layout.runs[i];
-        const std::int8_t* a[Rows];
-        AQ_UNROLL for (int r = 0; r < Rows; ++r) {
-            a[r] = job.activations.codes + (row + static_cast<std::size_t>(r)) * job.activations.stride + run.begin;
-        }
-        using kernel = micro_kernel<WeightBits, ActivationBits, Rows>;
-        kernel::run(codes + run.begin / k_step * kernel::k_step_bytes, a, (run.end - run.begin) / k_step, sums);
+        micro_kernel<Scheme, Stored, Rows, Panels>::run(in, run.begin, run.end, sums);
         if (run.shift != 0) sums.shift_left(run.shift);
         if (!run.ends_group) continue;
-        results.add_group(job, panel, group, row, sums);
+        results.add_group(job, place, group++, sums);
         sums.clear();
-        ++group;
     }
-    float values[Rows][gemm_tile::nr];
-    results.finish(job, panel, row, values);
-    const std::size_t col = panel * gemm_tile::nr, left = w.n - col;
-    store_block({&values[0][0], gemm_tile::nr, row, Rows, col, left < gemm_tile::nr ? left : gemm_tile::nr}, job.epilogue, job.y);
+    float values[static_cast<std::size_t>(Rows) * cols];
+    results.finish(job, place, values);
+    const std::size_t col = place.panel * gemm_tile::nr, width = place.panels * gemm_tile::nr, left = w.n - col;
+    store_block({values, cols, place.row, place.rows, col, left < width ? left : width}, job.epilogue, job.y);
 }
 
-/// The kernel of the table: rows by panels, in blocks of ops::rows rows and single rows for what is left.
-template <int WeightBits, int ActivationBits>
-void gemm(const gemm_job& job, index_range rows, index_range panels) {
-    for (std::size_t panel = panels.begin; panel < panels.end; ++panel) {
-        std::size_t row = rows.begin;
-        for (; row + ops::rows <= rows.end; row += ops::rows) gemm_block<WeightBits, ActivationBits, ops::rows>(job, row, panel);
-        if constexpr (ops::rows > 1) {
-            for (; row < rows.end; ++row) gemm_block<WeightBits, ActivationBits, 1>(job, row, panel);
+/// All of `rows` by one block of panels.
+template <class Scheme, int Stored, int Rows, int Panels>
+void gemm_rows(const gemm_job& job, index_range rows, index_range panels, const std::uint8_t* unpacked) {
+    for (std::size_t row = rows.begin; row < rows.end; row += Rows) {
+        const std::size_t left = rows.end - row;
+        gemm_block<Scheme, Stored, Rows, Panels>(job, {row, left < Rows ? left : Rows, panels.begin, panels.size()}, unpacked);
+    }
+}
+
+/// The codes of one panel, a byte each, in steps of the tile: what 8-bit weights would look like.
+template <int Stored>
+void unpack_codes(const std::uint8_t* AQ_RESTRICT codes, std::size_t packed, std::uint8_t* AQ_RESTRICT out) {
+    constexpr int planes = 8 / Stored;
+    constexpr std::size_t register_bytes = ops::lanes * gemm_tile::kr, step_bytes = gemm_tile::nr * gemm_tile::kr;
+    const std::size_t bytes = packed * gemm_tile::nr * Stored / 8;
+    for (std::size_t block = 0; block < bytes; block += step_bytes) {
+        for (std::size_t v = 0; v < step_bytes; v += register_bytes) {
+            const ops::codes raw = ops::load_codes(codes + block + v);
+            AQ_UNROLL for (int p = 0; p < planes; ++p) {
+                ops::store_codes(out + block * planes + static_cast<std::size_t>(p) * step_bytes + v,
+                                 ops::template plane<Stored>(raw, p));
+            }
         }
     }
+}
+
+/// From this many rows on, unpacking a panel once pays.
+inline constexpr std::size_t rows_worth_unpacking = static_cast<std::size_t>(ops::block.rows) * ops::row_blocks_worth_unpacking;
+
+/// The kernel of the table: blocks of panels, for each of them all rows. One row has a block of its own, of more panels.
+template <int WeightBits, int ActivationBits>
+void gemm(const gemm_job& job, index_range rows, index_range panels, std::byte* scratch) {
+    using scheme = typename scheme_of<WeightBits, ActivationBits>::type;
+    constexpr int tall = ops::block.rows, wide = ops::block.panels, streams = ops::block_of_one_row.panels;
+    const bool is_one_row = rows.size() == 1;
+    const bool unpacks = WeightBits != 8 && scratch != nullptr && rows.size() >= rows_worth_unpacking;
+    const std::size_t step = static_cast<std::size_t>(is_one_row ? streams : wide);
+    for (std::size_t panel = panels.begin; panel < panels.end; panel += step) {
+        const index_range block{panel, panels.end - panel < step ? panels.end : panel + step};
+        if (is_one_row) {
+            gemm_rows<scheme, WeightBits, 1, streams>(job, rows, block, nullptr);
+        } else if (unpacks) {
+            auto* const bytes = reinterpret_cast<std::uint8_t*>(scratch);
+            const packed_weights& w = job.weights;
+            for (std::size_t p = 0; p < block.size(); ++p) {
+                unpack_codes<WeightBits>(w.codes + (panel + p) * w.panel_bytes(), w.layout.packed,
+                                         bytes + p * w.layout.packed * gemm_tile::nr);
+            }
+            gemm_rows<scheme, 8, tall, wide>(job, rows, block, bytes);
+        } else {
+            gemm_rows<scheme, WeightBits, tall, wide>(job, rows, block, nullptr);
+        }
+    }
+}
+
+/// Bytes of scratch that gemm can use.
+inline std::size_t gemm_scratch_bytes(const packed_weights& w) {
+    return w.bits > 4 ? 0 : static_cast<std::size_t>(ops::block.panels) * w.layout.packed * gemm_tile::nr;
 }
 
 }  // namespace AQ_ISA

@@ -40,5 +40,11 @@ inline void gemm_float(const gemm_float_job& job, index_range rows, const float*
     }
 }
 
+/// `others` with this product of floats.
+constexpr kernel_table with_gemm_float(kernel_table others) {
+    others.gemm_float = gemm_float;
+    return others;
+}
+
 }  // namespace AQ_ISA
 }  // namespace aq

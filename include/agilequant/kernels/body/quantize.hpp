@@ -50,10 +50,17 @@ inline void quantize(const quantize_job& job, index_range rows) {
         const affine a = fit_row(row, job.layout.packed, job.format, codes);
         std::int8_t* const out = job.out.codes + r * job.out.stride;
         ops::encode(row, job.layout.packed, 1.0F / a.scale, a.zero, codes, out);
+        std::memset(out + job.layout.packed, 0, job.out.stride - job.layout.packed);
         sum_groups(job.layout, out, job.out.sums + r * job.layout.groups);
         job.out.scales[r] = a.scale;
         job.out.zeros[r] = a.zero;
     }
+}
+
+/// `others` with this quantizer.
+constexpr kernel_table with_quantize(kernel_table others) {
+    others.quantize = quantize;
+    return others;
 }
 
 }  // namespace AQ_ISA

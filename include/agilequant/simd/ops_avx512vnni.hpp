@@ -1,0 +1,130 @@
+/// \file
+/// The operations of kernels on AVX-512 with VNNI (and F, BW, VL). Included inside a target region.
+///
+/// | instruction | use | latency, per cycle on Ice Lake | on Zen 4 |
+/// |---|---|---|---|
+/// | vpdpbusd zmm | add_dot4: u8 by s8, four products a lane, added in 32 bits without saturating | 5, 1 (2 on servers) | 4, 1 |
+/// | vpbroadcastd zmm, m32 | broadcast_quad: a load, no arithmetic port | 8, 2 | 8, 1 |
+/// | vpmulld, vcvtdq2ps, vmulps, vaddps zmm | the step from a group's sum to its float | 10, 1; 4, 1; 4, 1; 4, 1 | 3, 1; 3, 1; 3, 1; 3, 1 |
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "agilequant/core/config.hpp"
+#include "agilequant/quant/uniform.hpp"
+#include "agilequant/simd/ops_scalar.hpp"
+
+namespace aq {
+namespace avx512vnni {
+
+struct ops {
+    static constexpr int lanes = 16;
+    static constexpr block_size block{8, 3};  ///< 24 sums, 3 of weights, 1 of activations, constants: 32 registers
+    static constexpr block_size block_of_one_row{1, 8};
+    static constexpr std::size_t row_blocks_worth_unpacking = 4;
+    static constexpr bool has_pairs = false;
+    /// Masks of all lanes: the forms without a mask warn of an uninitialized register in gcc 12, to the same code.
+    static constexpr __mmask16 all = 0xFFFF;
+
+    using i32 = __m512i;
+    using f32 = __m512;
+    using codes = __m512i;
+    using quads = __m512i;
+
+    static AQ_INLINE i32 zero_i32() { return _mm512_setzero_si512(); }
+    static AQ_INLINE i32 broadcast_i32(std::int32_t v) { return _mm512_set1_epi32(v); }
+    static AQ_INLINE i32 load_u8_as_i32(const std::uint8_t* p) {
+        return _mm512_maskz_cvtepu8_epi32(all, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    }
+    static AQ_INLINE i32 add(i32 a, i32 b) { return _mm512_add_epi32(a, b); }
+    static AQ_INLINE i32 sub(i32 a, i32 b) { return _mm512_sub_epi32(a, b); }
+    static AQ_INLINE i32 mul(i32 a, i32 b) { return _mm512_mullo_epi32(a, b); }
+    static AQ_INLINE i32 shift_left(i32 a, int count) { return _mm512_maskz_sll_epi32(all, a, _mm_cvtsi32_si128(count)); }
+
+    static AQ_INLINE f32 broadcast_f32(float v) { return _mm512_set1_ps(v); }
+    static AQ_INLINE f32 load_f32(const float* p) { return _mm512_loadu_ps(p); }
+    static AQ_INLINE void store_f32(float* p, f32 v) { _mm512_storeu_ps(p, v); }
+    static AQ_INLINE f32 to_float(i32 v) { return _mm512_maskz_cvtepi32_ps(all, v); }
+    static AQ_INLINE f32 add(f32 a, f32 b) { return _mm512_add_ps(a, b); }
+    static AQ_INLINE f32 sub(f32 a, f32 b) { return _mm512_sub_ps(a, b); }
+    static AQ_INLINE f32 mul(f32 a, f32 b) {
+        f32 product = _mm512_mul_ps(a, b);
+        asm("" : "+v"(product));  // keeps the compiler from fusing it with an addition
+        return product;
+    }
+
+    static AQ_INLINE codes load_codes(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
+    static AQ_INLINE void store_codes(std::uint8_t* p, codes c) { _mm512_storeu_si512(p, c); }
+    template <int Bits>
+    static AQ_INLINE codes plane(codes c, int p) {
+        if constexpr (Bits == 8) return c;
+        else {
+            const codes shifted = _mm512_maskz_srli_epi16(0xFFFFFFFFU, c, static_cast<unsigned>(Bits * p));
+            return _mm512_and_si512(shifted, _mm512_set1_epi8((1 << Bits) - 1));
+        }
+    }
+    static AQ_INLINE quads broadcast_quad(const std::int8_t* p) {
+        std::int32_t four;
+        std::memcpy(&four, p, sizeof four);
+        return _mm512_set1_epi32(four);
+    }
+    static AQ_INLINE i32 add_dot4(i32 sum, codes w, quads a) { return _mm512_dpbusd_epi32(sum, w, a); }
+
+    static AQ_INLINE f32 greater(f32 x, f32 y) { return _mm512_maskz_max_ps(all, x, y); }
+    static AQ_INLINE f32 lesser(f32 x, f32 y) { return _mm512_maskz_min_ps(all, x, y); }
+
+    /// made_finite of quant/uniform.hpp; a comparison with NaN is false, which clears the lane.
+    static AQ_INLINE f32 finite(f32 x) {
+        x = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, x, _CMP_ORD_Q), x);
+        return greater(lesser(x, _mm512_set1_ps(largest_value)), _mm512_set1_ps(-largest_value));
+    }
+
+    static value_range range_of(const float* x, std::size_t count) {
+        __m512 low = _mm512_setzero_ps(), high = _mm512_setzero_ps();
+        for (std::size_t i = 0; i < count; i += lanes) {
+            const __m512 v = finite(_mm512_loadu_ps(x + i));
+            low = lesser(v, low);
+            high = greater(v, high);
+        }
+        float lows[lanes], highs[lanes];
+        _mm512_storeu_ps(lows, low);
+        _mm512_storeu_ps(highs, high);
+        value_range range;
+        for (int l = 0; l < lanes; ++l) {
+            range.low = lows[l] < range.low ? lows[l] : range.low;
+            range.high = highs[l] > range.high ? highs[l] : range.high;
+        }
+        return range;
+    }
+
+    static void encode(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range,
+                       std::int8_t* out) {
+        const __m512 inverse = _mm512_set1_ps(inverse_scale), limit = _mm512_set1_ps(1048576.0F),
+                     minus_limit = _mm512_set1_ps(-1048576.0F);
+        const __m512i zeros = _mm512_set1_epi32(zero), least = _mm512_set1_epi32(range.low), most = _mm512_set1_epi32(range.high);
+        for (std::size_t i = 0; i < count; i += lanes) {
+            __m512 v = _mm512_mul_ps(finite(_mm512_loadu_ps(x + i)), inverse);
+            v = greater(lesser(v, limit), minus_limit);
+            __m512i q = _mm512_maskz_cvt_roundps_epi32(all, v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+            q = _mm512_maskz_max_epi32(all, _mm512_maskz_min_epi32(all, _mm512_add_epi32(q, zeros), most), least);
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm512_maskz_cvtepi32_epi8(all, q));
+        }
+    }
+
+    static std::int32_t sum_of(const std::int8_t* c, std::size_t count) {
+        __m128i sum = _mm_setzero_si128();
+        for (std::size_t i = 0; i < count; i += 16) {
+            sum = _mm_dpbusd_epi32(sum, _mm_set1_epi8(1), _mm_loadu_si128(reinterpret_cast<const __m128i*>(c + i)));
+        }
+        std::int32_t lanes4[4];
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(lanes4), sum);
+        return lanes4[0] + lanes4[1] + lanes4[2] + lanes4[3];
+    }
+};
+
+}  // namespace avx512vnni
+}  // namespace aq

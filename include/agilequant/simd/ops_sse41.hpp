@@ -1,0 +1,198 @@
+/// \file
+/// The operations of kernels on SSE4.1 (and SSSE3): the floor that every x86 CPU of the last fifteen years has.
+/// Included once, inside the target region that dispatch/foreach.hpp opens.
+///
+/// | instruction | use | latency, per cycle on Zen 3 | on Ice Lake |
+/// |---|---|---|---|
+/// | pmaddubsw | multiply_pairs: u8 by s8, two products a 16-bit lane, saturating (never reached: core/bits.hpp) | 3, 2 | 5, 2 |
+/// | pmaddwd | widen; add_dot4 of 8-bit weights; add_dot | 3, 2 | 5, 2 |
+/// | paddw, paddd | sums | 1, 4 | 1, 3 |
+/// | pand, psrlw | planes | 1, 4 and 1, 2 | 1, 3 and 1, 2 |
+/// | movd, pshufd | broadcast_quad: a load and a shuffle | 1, 2 | 1, 2 |
+/// (the scheduling models of llvm-mca 14)
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "agilequant/core/config.hpp"
+#include "agilequant/quant/uniform.hpp"
+#include "agilequant/simd/ops_scalar.hpp"
+
+namespace aq {
+namespace sse41 {
+
+struct ops {
+    static constexpr int lanes = 4;
+    static constexpr block_size block{2, 1};  ///< 8 sums in 16 bits, 4 of weights, 1 of activations: 16 registers
+    static constexpr block_size block_of_one_row{1, 2};
+    static constexpr std::size_t row_blocks_worth_unpacking = 4;
+    static constexpr bool has_pairs = true;
+
+    using i32 = __m128i;
+    using f32 = __m128;
+    using codes = __m128i;
+    using quads = __m128i;
+    using i16_pairs = __m128i;
+
+    static AQ_INLINE i32 zero_i32() { return _mm_setzero_si128(); }
+    static AQ_INLINE i32 broadcast_i32(std::int32_t v) { return _mm_set1_epi32(v); }
+    static AQ_INLINE i32 load_u8_as_i32(const std::uint8_t* p) { return _mm_cvtepu8_epi32(load_4_bytes(p)); }
+    static AQ_INLINE i32 add(i32 a, i32 b) { return _mm_add_epi32(a, b); }
+    static AQ_INLINE i32 sub(i32 a, i32 b) { return _mm_sub_epi32(a, b); }
+    static AQ_INLINE i32 mul(i32 a, i32 b) { return _mm_mullo_epi32(a, b); }
+    static AQ_INLINE i32 shift_left(i32 a, int count) { return _mm_sll_epi32(a, _mm_cvtsi32_si128(count)); }
+
+    static AQ_INLINE f32 broadcast_f32(float v) { return _mm_set1_ps(v); }
+    static AQ_INLINE f32 load_f32(const float* p) { return _mm_loadu_ps(p); }
+    static AQ_INLINE void store_f32(float* p, f32 v) { _mm_storeu_ps(p, v); }
+    static AQ_INLINE f32 to_float(i32 v) { return _mm_cvtepi32_ps(v); }
+    static AQ_INLINE f32 add(f32 a, f32 b) { return _mm_add_ps(a, b); }
+    static AQ_INLINE f32 sub(f32 a, f32 b) { return _mm_sub_ps(a, b); }
+    static AQ_INLINE f32 mul(f32 a, f32 b) {
+        f32 product = _mm_mul_ps(a, b);
+        asm("" : "+x"(product));  // keeps the compiler from fusing it with an addition
+        return product;
+    }
+
+    static AQ_INLINE codes load_codes(const std::uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
+    static AQ_INLINE void store_codes(std::uint8_t* p, codes c) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), c); }
+    template <int Bits>
+    static AQ_INLINE codes plane(codes c, int p) {
+        if constexpr (Bits == 8) return c;
+        else return _mm_and_si128(_mm_srli_epi16(c, Bits * p), _mm_set1_epi8((1 << Bits) - 1));
+    }
+    static AQ_INLINE quads broadcast_quad(const std::int8_t* p) {
+        std::int32_t four;
+        std::memcpy(&four, p, sizeof four);
+        return _mm_set1_epi32(four);
+    }
+
+    static AQ_INLINE i16_pairs zero_pairs() { return _mm_setzero_si128(); }
+    static AQ_INLINE i16_pairs multiply_pairs(codes w, quads a) { return _mm_maddubs_epi16(w, a); }
+    static AQ_INLINE i16_pairs add_pairs(i16_pairs a, i16_pairs b) {
+        i16_pairs sum = _mm_add_epi16(a, b);
+        asm("" : "+x"(sum));  // keeps gcc from making a tree of a chain of sums, for which there are not registers enough
+        return sum;
+    }
+    static AQ_INLINE i32 widen(i16_pairs p) { return _mm_madd_epi16(p, _mm_set1_epi16(1)); }
+
+    /// 8-bit weights saturate pmaddubsw, so even and odd bytes are widened first: two pmaddwd, exact.
+    static AQ_INLINE i32 add_dot4(i32 sum, codes w, quads a) {
+        const __m128i w_even = _mm_and_si128(w, _mm_set1_epi16(0xFF)), w_odd = _mm_srli_epi16(w, 8);
+        const __m128i a_even = _mm_srai_epi16(_mm_slli_epi16(a, 8), 8), a_odd = _mm_srai_epi16(a, 8);
+        return add(sum, add(_mm_madd_epi16(w_even, a_even), _mm_madd_epi16(w_odd, a_odd)));
+    }
+
+    // What attention needs beside: see ops_scalar.hpp.
+    static AQ_INLINE i32 load_i8_as_i32(const std::int8_t* p) { return _mm_cvtepi8_epi32(load_4_bytes(p)); }
+    static AQ_INLINE void store_i32(std::int32_t* p, i32 v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v); }
+    static AQ_INLINE i32 first_lanes() { return _mm_setr_epi32(0, 1, 2, 3); }
+    static AQ_INLINE i32 low_nibble(i32 byte) { return _mm_and_si128(byte, _mm_set1_epi32(15)); }
+    static AQ_INLINE i32 high_nibble(i32 byte) { return _mm_srli_epi32(byte, 4); }
+    static AQ_INLINE f32 load_bfloat16(const std::uint16_t* p) {
+        const __m128i upper = _mm_cvtepu16_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+        return _mm_castsi128_ps(_mm_slli_epi32(upper, 16));
+    }
+    static AQ_INLINE f32 greater(f32 x, f32 y) { return _mm_max_ps(x, y); }
+    static AQ_INLINE f32 lesser(f32 x, f32 y) { return _mm_min_ps(x, y); }
+    static AQ_INLINE f32 select_at_least(f32 x, f32 limit, f32 yes, f32 no) {
+        return _mm_blendv_ps(no, yes, _mm_cmpge_ps(x, limit));
+    }
+    static AQ_INLINE i32 to_i32(f32 integer) { return _mm_cvttps_epi32(integer); }
+    static AQ_INLINE f32 times_power_of_two(f32 x, i32 e) {
+        return _mm_castsi128_ps(_mm_add_epi32(_mm_castps_si128(x), _mm_slli_epi32(e, 23)));
+    }
+    static AQ_INLINE f32 tree_across(const f32 (&v)[lanes]) {
+        const f32 low = _mm_add_ps(_mm_movelh_ps(v[0], v[1]), _mm_movehl_ps(v[1], v[0]));
+        const f32 high = _mm_add_ps(_mm_movelh_ps(v[2], v[3]), _mm_movehl_ps(v[3], v[2]));
+        return _mm_add_ps(_mm_shuffle_ps(low, high, 0x88), _mm_shuffle_ps(low, high, 0xDD));
+    }
+    static AQ_INLINE i32 sum_across(const i32 (&v)[lanes]) {
+        return _mm_hadd_epi32(_mm_hadd_epi32(v[0], v[1]), _mm_hadd_epi32(v[2], v[3]));
+    }
+    template <int Bits>
+    static AQ_INLINE i32 add_dot(i32 sum, const std::uint8_t* c, const std::int8_t* a) {
+        const __m128i bytes = load_codes(c);
+        if constexpr (Bits == 8) {
+            const __m128i a_i8 = _mm_loadu_si128(reinterpret_cast<const __m128i*>(a));
+            sum = add(sum, _mm_madd_epi16(_mm_cvtepi8_epi16(bytes), _mm_cvtepi8_epi16(a_i8)));
+            return add(sum,
+                       _mm_madd_epi16(_mm_cvtepi8_epi16(_mm_srli_si128(bytes, 8)), _mm_cvtepi8_epi16(_mm_srli_si128(a_i8, 8))));
+        } else {
+            const __m128i low = _mm_maddubs_epi16(plane<4>(bytes, 0), _mm_loadu_si128(reinterpret_cast<const __m128i*>(a)));
+            const __m128i high = _mm_maddubs_epi16(plane<4>(bytes, 1), _mm_loadu_si128(reinterpret_cast<const __m128i*>(a + 16)));
+            return add(sum, widen(_mm_add_epi16(low, high)));
+        }
+    }
+
+    /// made_finite of quant/uniform.hpp; a comparison with NaN is false, which clears the lane.
+    static AQ_INLINE f32 finite(f32 x) {
+        x = _mm_and_ps(x, _mm_cmpord_ps(x, x));
+        x = _mm_min_ps(x, _mm_set1_ps(largest_value));
+        return _mm_max_ps(x, _mm_set1_ps(-largest_value));
+    }
+
+    static value_range range_of(const float* x, std::size_t count) {
+        __m128 low = _mm_setzero_ps(), high = _mm_setzero_ps();
+        for (std::size_t i = 0; i < count; i += lanes) {
+            const __m128 v = finite(_mm_loadu_ps(x + i));
+            low = _mm_min_ps(v, low);
+            high = _mm_max_ps(v, high);
+        }
+        float lows[lanes], highs[lanes];
+        _mm_storeu_ps(lows, low);
+        _mm_storeu_ps(highs, high);
+        value_range range;
+        for (int l = 0; l < lanes; ++l) {
+            range.low = lows[l] < range.low ? lows[l] : range.low;
+            range.high = highs[l] > range.high ? highs[l] : range.high;
+        }
+        return range;
+    }
+
+    /// Four codes as 32-bit integers.
+    static AQ_INLINE __m128i encoded(const float* x, f32 inverse, __m128i zero, code_range range) {
+        __m128 v = _mm_mul_ps(finite(_mm_loadu_ps(x)), inverse);
+        v = _mm_max_ps(_mm_min_ps(v, _mm_set1_ps(1048576.0F)), _mm_set1_ps(-1048576.0F));
+        const __m128 nearest = _mm_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+        const __m128i q = _mm_add_epi32(_mm_cvttps_epi32(nearest), zero);
+        return _mm_max_epi32(_mm_min_epi32(q, _mm_set1_epi32(range.high)), _mm_set1_epi32(range.low));
+    }
+
+    static void encode(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range,
+                       std::int8_t* out) {
+        const __m128 inverse = _mm_set1_ps(inverse_scale);
+        const __m128i zeros = _mm_set1_epi32(zero);
+        for (std::size_t i = 0; i < count; i += 16) {
+            const __m128i low = _mm_packs_epi32(encoded(x + i, inverse, zeros, range), encoded(x + i + 4, inverse, zeros, range));
+            const __m128i high =
+                _mm_packs_epi32(encoded(x + i + 8, inverse, zeros, range), encoded(x + i + 12, inverse, zeros, range));
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm_packs_epi16(low, high));
+        }
+    }
+
+    static std::int32_t sum_of(const std::int8_t* c, std::size_t count) {
+        __m128i sum = _mm_setzero_si128();
+        for (std::size_t i = 0; i < count; i += 16) {
+            const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(c + i));
+            sum = _mm_add_epi32(sum, _mm_madd_epi16(_mm_maddubs_epi16(_mm_set1_epi8(1), bytes), _mm_set1_epi16(1)));
+        }
+        std::int32_t lanes4[4];
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(lanes4), sum);
+        return lanes4[0] + lanes4[1] + lanes4[2] + lanes4[3];
+    }
+
+private:
+    static AQ_INLINE __m128i load_4_bytes(const void* p) {
+        std::int32_t four;
+        std::memcpy(&four, p, sizeof four);
+        return _mm_cvtsi32_si128(four);
+    }
+};
+
+}  // namespace sse41
+}  // namespace aq
