@@ -42,7 +42,9 @@ enum class fault {
 inline fault active = fault::none;
 
 struct ops : scalar::ops {
-    static constexpr int rows = 3;
+    static constexpr block_size block{3, 2};
+    static constexpr block_size block_of_one_row{1, 3};
+    static constexpr std::size_t row_blocks_worth_unpacking = 2;
     static constexpr bool has_pairs = true;
     struct i16_pairs {
         std::int16_t at[2];
@@ -81,9 +83,9 @@ struct ops : scalar::ops {
         if (active == fault::quad_off_by_one) std::rotate(q.at, q.at + 1, q.at + 4);
         return q;
     }
-    static i32 dot4(codes w, quads a) {
+    static i32 add_dot4(i32 sum, codes w, quads a) {
         if (active == fault::dot4_swaps_lanes) std::swap(a.at[1], a.at[2]);
-        return scalar::ops::dot4(w, a);
+        return scalar::ops::add_dot4(sum, w, a);
     }
 
     static i16_pairs zero_pairs() { return {}; }
@@ -102,9 +104,9 @@ struct ops : scalar::ops {
     }
     static i32 widen(i16_pairs p) { return p.at[0] + (active == fault::pairs_drop_a_sum ? 0 : p.at[1]); }
 
-    static value_range range_of(const float* x, std::size_t count) {
+    static value_range range_of(const float* x, std::size_t count, bool& is_tame) {
         if (active == fault::range_forgets_last && count != 0) --count;
-        value_range range = scalar::ops::range_of(x, count);
+        value_range range = scalar::ops::range_of(x, count, is_tame);
         for (std::size_t i = 0; active == fault::range_takes_nan && i < count; ++i)
             range.high = x[i] == x[i] ? range.high : largest_value;
         return range;
@@ -122,6 +124,10 @@ struct ops : scalar::ops {
             if (active == fault::encode_clips_late && out[i] == -127 && v < -127.6F) out[i] = -128;
         }
     }
+    static void encode_tame(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range,
+                            std::int8_t* out) {
+        encode(x, count, inverse_scale, zero, range, out);
+    }
     static std::int32_t sum_of(const std::int8_t* c, std::size_t count) {
         std::int32_t sum = 0;
         for (std::size_t i = 0; i < count; ++i) sum += active == fault::sum_forgets_sign ? static_cast<std::uint8_t>(c[i]) : c[i];
@@ -137,6 +143,8 @@ struct ops : scalar::ops {
 
 #include "agilequant/kernels/body/scheme.hpp"
 
+#include "agilequant/kernels/body/micro_kernel.hpp"
+
 #include "agilequant/kernels/body/gemm.hpp"
 #include "agilequant/kernels/body/quantize.hpp"
 #undef AQ_ISA
@@ -145,16 +153,7 @@ namespace aq {
 namespace faulty {
 
 /// The products and the quantizer; the rest is scalar's.
-inline kernel_table table() {
-    kernel_table t = scalar::table;
-    t.isa = isa::faulty::name;
-    const kernel_table::gemm_function own[3][2] = {{gemm<2, 4>, gemm<2, 8>}, {gemm<4, 4>, gemm<4, 8>}, {gemm<8, 4>, gemm<8, 8>}};
-    for (int w = 0; w < 3; ++w) {
-        for (int a = 0; a < 2; ++a) t.gemm[w][a] = own[w][a];
-    }
-    t.quantize = quantize;
-    return t;
-}
+inline kernel_table table() { return with_quantize(with_products(scalar::table)); }
 
 }  // namespace faulty
 }  // namespace aq

@@ -153,21 +153,27 @@ struct ops {
         return _mm256_max_ps(x, _mm256_set1_ps(-largest_value));
     }
 
-    static value_range range_of(const float* x, std::size_t count) {
+    /// The minimum of NaN and y is y, so NaN falls out by itself; the bits of |x| as an integer tell whether there was one.
+    static value_range range_of(const float* x, std::size_t count, bool& is_tame) {
         __m256 low = _mm256_setzero_ps(), high = _mm256_setzero_ps();
+        i32 magnitude = zero_i32();
         for (std::size_t i = 0; i < count; i += lanes) {
-            const __m256 v = finite(_mm256_loadu_ps(x + i));
-            low = _mm256_min_ps(v, low);
-            high = _mm256_max_ps(v, high);
+            const __m256 v = load_f32(x + i);
+            low = lesser(v, low);
+            high = greater(v, high);
+            magnitude = _mm256_max_epi32(magnitude, _mm256_and_si256(_mm256_castps_si256(v), _mm256_set1_epi32(0x7FFFFFFF)));
         }
         float lows[lanes], highs[lanes];
-        _mm256_storeu_ps(lows, low);
-        _mm256_storeu_ps(highs, high);
+        std::int32_t magnitudes[lanes], largest = 0;
+        store_f32(lows, low);
+        store_f32(highs, high);
+        store_i32(magnitudes, magnitude);
         value_range range;
         for (int l = 0; l < lanes; ++l) {
-            range.low = lows[l] < range.low ? lows[l] : range.low;
-            range.high = highs[l] > range.high ? highs[l] : range.high;
+            range = including(including(range, lows[l]), highs[l]);
+            largest = magnitudes[l] > largest ? magnitudes[l] : largest;
         }
+        is_tame = static_cast<std::uint32_t>(largest) <= bits_of(largest_value);
         return range;
     }
 
@@ -192,9 +198,42 @@ struct ops {
         }
     }
 
+    /// Nothing saturates but what lies a step beyond the range: x / scale is at most 255 steps.
+    static void encode_tame(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range,
+                            std::int8_t* out) {
+        const __m256 inverse = _mm256_set1_ps(inverse_scale);
+        const __m256i zeros = _mm256_set1_epi16(static_cast<short>(zero)), order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        const __m256i least = _mm256_set1_epi8(static_cast<char>(range.low)),
+                      most = _mm256_set1_epi8(static_cast<char>(range.high));
+        const auto words = [&](const float* at) {
+            const __m256i low = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(at), inverse));
+            const __m256i high = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(at + 8), inverse));
+            return _mm256_add_epi16(_mm256_packs_epi32(low, high), zeros);
+        };
+        const auto bytes = [&](__m256i low, __m256i high) {
+            const __m256i codes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order);
+            return _mm256_max_epi8(_mm256_min_epi8(codes, most), least);
+        };
+        std::size_t i = 0;
+        for (; count - i >= 32; i += 32) {
+            _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i), bytes(words(x + i), words(x + i + 16)));
+        }
+        if (i < count) {
+            const __m256i last = words(x + i);
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm256_castsi256_si128(bytes(last, last)));
+        }
+    }
+
     static std::int32_t sum_of(const std::int8_t* c, std::size_t count) {
-        __m128i sum = _mm_setzero_si128();
-        for (std::size_t i = 0; i < count; i += 16) {
+        const __m256i ones = _mm256_set1_epi8(1);
+        __m256i sums = _mm256_setzero_si256();
+        std::size_t i = 0;
+        for (; count - i >= 32; i += 32) {
+            const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(c + i));
+            sums = _mm256_add_epi32(sums, widen(_mm256_maddubs_epi16(ones, bytes)));
+        }
+        __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+        if (i < count) {
             const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(c + i));
             sum = _mm_add_epi32(sum, _mm_madd_epi16(_mm_maddubs_epi16(_mm_set1_epi8(1), bytes), _mm_set1_epi16(1)));
         }

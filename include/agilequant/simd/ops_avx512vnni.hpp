@@ -83,21 +83,28 @@ struct ops {
         return greater(lesser(x, _mm512_set1_ps(largest_value)), _mm512_set1_ps(-largest_value));
     }
 
-    static value_range range_of(const float* x, std::size_t count) {
+    /// The minimum of NaN and y is y, so NaN falls out by itself; the bits of |x| as an integer tell whether there was one.
+    static value_range range_of(const float* x, std::size_t count, bool& is_tame) {
         __m512 low = _mm512_setzero_ps(), high = _mm512_setzero_ps();
+        i32 magnitude = zero_i32();
         for (std::size_t i = 0; i < count; i += lanes) {
-            const __m512 v = finite(_mm512_loadu_ps(x + i));
+            const __m512 v = load_f32(x + i);
             low = lesser(v, low);
             high = greater(v, high);
+            magnitude =
+                _mm512_maskz_max_epi32(all, magnitude, _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(0x7FFFFFFF)));
         }
         float lows[lanes], highs[lanes];
-        _mm512_storeu_ps(lows, low);
-        _mm512_storeu_ps(highs, high);
+        std::int32_t magnitudes[lanes], largest = 0;
+        store_f32(lows, low);
+        store_f32(highs, high);
+        _mm512_storeu_si512(magnitudes, magnitude);
         value_range range;
         for (int l = 0; l < lanes; ++l) {
-            range.low = lows[l] < range.low ? lows[l] : range.low;
-            range.high = highs[l] > range.high ? highs[l] : range.high;
+            range = including(including(range, lows[l]), highs[l]);
+            largest = magnitudes[l] > largest ? magnitudes[l] : largest;
         }
+        is_tame = static_cast<std::uint32_t>(largest) <= bits_of(largest_value);
         return range;
     }
 
@@ -115,14 +122,29 @@ struct ops {
         }
     }
 
-    static std::int32_t sum_of(const std::int8_t* c, std::size_t count) {
-        __m128i sum = _mm_setzero_si128();
-        for (std::size_t i = 0; i < count; i += 16) {
-            sum = _mm_dpbusd_epi32(sum, _mm_set1_epi8(1), _mm_loadu_si128(reinterpret_cast<const __m128i*>(c + i)));
+    /// Nothing saturates but what lies a step beyond the range: x / scale is at most 255 steps.
+    static void encode_tame(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range,
+                            std::int8_t* out) {
+        const __m512 inverse = _mm512_set1_ps(inverse_scale);
+        const __m512i zeros = _mm512_set1_epi32(zero);
+        const __m128i least = _mm_set1_epi8(static_cast<char>(range.low)), most = _mm_set1_epi8(static_cast<char>(range.high));
+        for (std::size_t i = 0; i < count; i += lanes) {
+            const __m512i steps = _mm512_maskz_cvtps_epi32(all, _mm512_mul_ps(_mm512_loadu_ps(x + i), inverse));
+            const __m128i codes = _mm512_maskz_cvtsepi32_epi8(all, _mm512_add_epi32(steps, zeros));
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm_max_epi8(_mm_min_epi8(codes, most), least));
         }
-        std::int32_t lanes4[4];
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(lanes4), sum);
-        return lanes4[0] + lanes4[1] + lanes4[2] + lanes4[3];
+    }
+
+    static std::int32_t sum_of(const std::int8_t* c, std::size_t count) {
+        __m512i sums = _mm512_setzero_si512();
+        std::size_t i = 0;
+        for (; count - i >= 64; i += 64) sums = _mm512_dpbusd_epi32(sums, _mm512_set1_epi8(1), _mm512_loadu_si512(c + i));
+        const __mmask64 left = count == i ? 0 : ~std::uint64_t{0} >> (64 - (count - i));
+        sums = _mm512_dpbusd_epi32(sums, _mm512_set1_epi8(1), _mm512_maskz_loadu_epi8(left, c + i));
+        std::int32_t lanes_of_sum[lanes], sum = 0;
+        _mm512_storeu_si512(lanes_of_sum, sums);
+        for (std::int32_t lane : lanes_of_sum) sum += lane;
+        return sum;
     }
 };
 

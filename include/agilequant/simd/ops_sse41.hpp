@@ -136,21 +136,27 @@ struct ops {
         return _mm_max_ps(x, _mm_set1_ps(-largest_value));
     }
 
-    static value_range range_of(const float* x, std::size_t count) {
+    /// The minimum of NaN and y is y, so NaN falls out by itself; the bits of |x| as an integer tell whether there was one.
+    static value_range range_of(const float* x, std::size_t count, bool& is_tame) {
         __m128 low = _mm_setzero_ps(), high = _mm_setzero_ps();
+        i32 magnitude = zero_i32();
         for (std::size_t i = 0; i < count; i += lanes) {
-            const __m128 v = finite(_mm_loadu_ps(x + i));
-            low = _mm_min_ps(v, low);
-            high = _mm_max_ps(v, high);
+            const __m128 v = load_f32(x + i);
+            low = lesser(v, low);
+            high = greater(v, high);
+            magnitude = _mm_max_epi32(magnitude, _mm_and_si128(_mm_castps_si128(v), _mm_set1_epi32(0x7FFFFFFF)));
         }
         float lows[lanes], highs[lanes];
-        _mm_storeu_ps(lows, low);
-        _mm_storeu_ps(highs, high);
+        std::int32_t magnitudes[lanes], largest = 0;
+        store_f32(lows, low);
+        store_f32(highs, high);
+        store_i32(magnitudes, magnitude);
         value_range range;
         for (int l = 0; l < lanes; ++l) {
-            range.low = lows[l] < range.low ? lows[l] : range.low;
-            range.high = highs[l] > range.high ? highs[l] : range.high;
+            range = including(including(range, lows[l]), highs[l]);
+            largest = magnitudes[l] > largest ? magnitudes[l] : largest;
         }
+        is_tame = static_cast<std::uint32_t>(largest) <= bits_of(largest_value);
         return range;
     }
 
@@ -172,6 +178,23 @@ struct ops {
             const __m128i high =
                 _mm_packs_epi32(encoded(x + i + 8, inverse, zeros, range), encoded(x + i + 12, inverse, zeros, range));
             _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm_packs_epi16(low, high));
+        }
+    }
+
+    /// Nothing saturates but what lies a step beyond the range: x / scale is at most 255 steps.
+    static void encode_tame(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range,
+                            std::int8_t* out) {
+        const __m128 inverse = _mm_set1_ps(inverse_scale);
+        const __m128i zeros = _mm_set1_epi16(static_cast<short>(zero));
+        const __m128i least = _mm_set1_epi8(static_cast<char>(range.low)), most = _mm_set1_epi8(static_cast<char>(range.high));
+        const auto words = [&](const float* at) {
+            const __m128i low = _mm_cvtps_epi32(_mm_mul_ps(_mm_loadu_ps(at), inverse));
+            const __m128i high = _mm_cvtps_epi32(_mm_mul_ps(_mm_loadu_ps(at + 4), inverse));
+            return _mm_add_epi16(_mm_packs_epi32(low, high), zeros);
+        };
+        for (std::size_t i = 0; i < count; i += 16) {
+            const __m128i codes = _mm_packs_epi16(words(x + i), words(x + i + 8));
+            _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm_max_epi8(_mm_min_epi8(codes, most), least));
         }
     }
 

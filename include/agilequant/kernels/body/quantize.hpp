@@ -5,21 +5,25 @@ namespace aq {
 namespace AQ_ISA {
 
 /// x[k] in the layout's order, each channel divided by 2^exponent (exact), 0 at padding.
-inline void arrange_row(const float* x, const k_layout_view& layout, float* AQ_RESTRICT row) {
+inline void arrange_row(const float* AQ_RESTRICT x, const k_layout_view& layout, float* AQ_RESTRICT row) {
     for (std::size_t i = 0; i < layout.run_count; ++i) {
         const k_run run = layout.runs[i];
-        const float factor = power_of_two(-static_cast<int>(run.exponent));
-        for (std::size_t p = run.begin; p < run.end; ++p) {
-            const std::uint32_t c = layout.channel(p);
-            row[p] = c == padding ? 0.0F : made_finite(x[c]) * factor;
+        std::size_t p = run.begin, end = run.end;
+        while (end > p && layout.order[end - 1] == padding) row[--end] = 0.0F;
+        if (run.exponent == 0) {
+            for (; p < end; ++p) row[p] = x[layout.order[p]];
+        } else {
+            const float factor = power_of_two(-static_cast<int>(run.exponent));
+            for (; p < end; ++p) row[p] = made_finite(x[layout.order[p]]) * factor;
         }
     }
 }
 
-/// Scale and zero point of one arranged row.
-inline affine fit_row(const float* row, std::size_t packed, const activation_format& format, code_range codes) {
+/// Scale and zero point of one arranged row, and whether encode_tame may take it.
+inline affine fit_row(const float* row, std::size_t packed, const activation_format& format, code_range codes, bool& is_tame) {
+    is_tame = false;
     if (format.is_static) return format.fixed;
-    const value_range range = ops::range_of(row, packed);
+    const value_range range = ops::range_of(row, packed, is_tame);
     return format.is_asymmetric ? fit_asymmetric(range, codes) : fit_symmetric(range, codes);
 }
 
@@ -47,9 +51,10 @@ inline void quantize(const quantize_job& job, index_range rows) {
             arrange_row(row, job.layout, job.row_scratch);
             row = job.row_scratch;
         }
-        const affine a = fit_row(row, job.layout.packed, job.format, codes);
+        bool is_tame = false;
+        const affine a = fit_row(row, job.layout.packed, job.format, codes, is_tame);
         std::int8_t* const out = job.out.codes + r * job.out.stride;
-        ops::encode(row, job.layout.packed, 1.0F / a.scale, a.zero, codes, out);
+        (is_tame ? ops::encode_tame : ops::encode)(row, job.layout.packed, 1.0F / a.scale, a.zero, codes, out);
         std::memset(out + job.layout.packed, 0, job.out.stride - job.layout.packed);
         sum_groups(job.layout, out, job.out.sums + r * job.layout.groups);
         job.out.scales[r] = a.scale;
