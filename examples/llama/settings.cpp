@@ -43,6 +43,8 @@ void add_precision(CLI::App& app, settings& s) {
         ->capture_default_str()
         ->group(group);
     app.add_flag("--symmetric", p.is_symmetric, "Weights without zero points")->group(group);
+    app.add_flag("--two-level", p.is_two_level, "Scales of groups as small integers over one float a row; weights of 7 bits and fewer")
+        ->group(group);
     app.add_option("--trip", p.trip,
                    "Powers of two for outlier channels of activations; static: scale and zero point calibrated too, token: both "
                    "from each token")
@@ -102,6 +104,7 @@ site_format format_of(const precision& p, site s) {
 std::string precision::name() const {
     std::string text = weight_bits > 8 ? "float" : "W" + std::to_string(weight_bits) + "A" + std::to_string(activation_bits);
     if (paper_sites) text += " (paper's sites)";
+    if (is_two_level) text += ", two-level";
     if (uses_trip()) text += " + TRIP";
     if (attention != "softmax") text += " + " + attention;
     return prune > 0.0 ? text + ", pruned" : text;
@@ -178,6 +181,10 @@ model_options options_of(const precision& p, const model_config& config) {
     o.weights.bits = p.weight_bits > 8 ? 8 : p.weight_bits;
     o.weights.is_asymmetric = !p.is_symmetric;
     o.weights.group = p.group;
+    if (p.is_two_level) {
+        if (p.weight_bits > 7) throw failure("--two-level is for weights of 7 bits and fewer, not " + std::to_string(p.weight_bits));
+        o.weights.scales = group_scales::integers;
+    }
     for (std::size_t i = 0; i < site_count; ++i) o.sites[i] = format_of(p, static_cast<site>(i));
     o.coding = codings.at(p.attention);
     o.kv_bits = p.kv_bits;

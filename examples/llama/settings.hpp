@@ -20,6 +20,7 @@ struct precision {
     bool paper_sites = false;  ///< 4-bit activations at the paper's three sites only, 8 bits at the attention's input
     std::size_t group = 64;
     bool is_symmetric = false;
+    bool is_two_level = false;  ///< group scales are integers over one float a row
     std::string trip = "none";  ///< none, static, token
     int trip_k = 3;
     std::string attention = "softmax";

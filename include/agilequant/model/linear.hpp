@@ -85,8 +85,10 @@ private:
     const index_range rows{0, y.rows};
     if (!x.is_float()) {
         const gemm_job job{w.weights(), x.codes(), y, epilogue};
-        return context.for_each(
-            pieces, [&](std::size_t i, std::size_t) { return gemm(*context.kernels, job, rows, piece(panels, pieces, i)); });
+        AQ_TRY(context.scratch.reserve(context.threads.workers, gemm_scratch_bytes(*context.kernels, job.weights)));
+        return context.for_each(pieces, [&](std::size_t i, std::size_t worker) {
+            return gemm(*context.kernels, job, rows, piece(panels, pieces, i), context.scratch.of(worker), context.scratch.bytes());
+        });
     }
     const gemm_float_job job{x.values(), y, epilogue};
     if (w.is_float()) {

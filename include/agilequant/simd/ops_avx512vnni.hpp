@@ -63,7 +63,7 @@ struct ops {
     static AQ_INLINE codes plane(codes c, int p) {
         if constexpr (Bits == 8) return c;
         else {
-            const codes shifted = _mm512_maskz_srli_epi16(0xFFFFFFFFU, c, static_cast<unsigned>(Bits * p));
+            const codes shifted = _mm512_maskz_srli_epi16(0xFFFFFFFFU, c, Bits * p);
             return _mm512_and_si512(shifted, _mm512_set1_epi8((1 << Bits) - 1));
         }
     }
