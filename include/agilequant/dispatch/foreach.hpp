@@ -41,6 +41,8 @@
 
 #include "agilequant/kernels/body/gemm_float.hpp"
 
+#include "agilequant/kernels/body/rows.hpp"
+
 #include "agilequant/kernels/body/quantize.hpp"
 
 #include "agilequant/kernels/body/attention_scores.hpp"
@@ -72,6 +74,8 @@ AQ_REGION_BEGIN("sse4.1")
 #include "agilequant/kernels/body/products.hpp"
 
 #include "agilequant/kernels/body/gemm_float.hpp"
+
+#include "agilequant/kernels/body/rows.hpp"
 
 #include "agilequant/kernels/body/quantize.hpp"
 
@@ -108,6 +112,8 @@ AQ_REGION_BEGIN("avx2")
 #include "agilequant/kernels/body/products.hpp"
 
 #include "agilequant/kernels/body/gemm_float.hpp"
+
+#include "agilequant/kernels/body/rows.hpp"
 
 #include "agilequant/kernels/body/quantize.hpp"
 
@@ -172,6 +178,8 @@ AQ_REGION_BEGIN("avx2,avx512f,avx512bw,avx512vl,avx512vnni")
 #include "agilequant/kernels/body/products.hpp"
 
 #include "agilequant/kernels/body/gemm_float.hpp"
+
+#include "agilequant/kernels/body/rows.hpp"
 
 #include "agilequant/kernels/body/quantize.hpp"
 #undef AQ_ISA

@@ -8,10 +8,6 @@
 
 #if AQ_X86
 #include <cpuid.h>
-#if AQ_LINUX
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
 #endif
 
 namespace aq {
@@ -61,7 +57,9 @@ struct x86_registers {
 /// asking again changes nothing. An older kernel refuses, and the CPU counts as one without tiles.
 [[nodiscard]] inline bool ask_for_tiles() noexcept {
 #if AQ_LINUX
-    return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+    long result = 158;  // arch_prctl
+    asm volatile("syscall" : "+a"(result) : "D"(0x1023L), "S"(18L) : "rcx", "r11", "memory");
+    return result == 0;
 #else
     return false;
 #endif

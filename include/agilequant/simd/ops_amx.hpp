@@ -72,7 +72,6 @@ struct ops : avx512vnni::ops {
         return _mm512_or_si512(odd, even);
     }
     static AQ_INLINE i32 load_i32(const std::int32_t* p) { return _mm512_loadu_si512(p); }
-    static AQ_INLINE void store_i32(std::int32_t* p, i32 v) { _mm512_storeu_si512(p, v); }
 };
 
 }  // namespace amx

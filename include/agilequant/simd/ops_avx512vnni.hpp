@@ -43,6 +43,7 @@ struct ops {
     static AQ_INLINE i32 add(i32 a, i32 b) { return _mm512_add_epi32(a, b); }
     static AQ_INLINE i32 sub(i32 a, i32 b) { return _mm512_sub_epi32(a, b); }
     static AQ_INLINE i32 mul(i32 a, i32 b) { return _mm512_mullo_epi32(a, b); }
+    static AQ_INLINE i32 sub_product16(i32 s, i32 w, i32 a) { return sub(s, _mm512_madd_epi16(w, a)); }
     static AQ_INLINE i32 shift_left(i32 a, int count) { return _mm512_maskz_sll_epi32(all, a, _mm_cvtsi32_si128(count)); }
 
     static AQ_INLINE f32 broadcast_f32(float v) { return _mm512_set1_ps(v); }
@@ -74,65 +75,23 @@ struct ops {
     }
     static AQ_INLINE i32 add_dot4(i32 sum, codes w, quads a) { return _mm512_dpbusd_epi32(sum, w, a); }
 
+    // What quantizing rows needs beside: see body/rows.hpp.
     static AQ_INLINE f32 greater(f32 x, f32 y) { return _mm512_maskz_max_ps(all, x, y); }
     static AQ_INLINE f32 lesser(f32 x, f32 y) { return _mm512_maskz_min_ps(all, x, y); }
-
-    /// made_finite of quant/uniform.hpp; a comparison with NaN is false, which clears the lane.
-    static AQ_INLINE f32 finite(f32 x) {
-        x = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, x, _CMP_ORD_Q), x);
-        return greater(lesser(x, _mm512_set1_ps(largest_value)), _mm512_set1_ps(-largest_value));
+    static AQ_INLINE void store_i32(std::int32_t* p, i32 v) { _mm512_storeu_si512(p, v); }
+    static AQ_INLINE f32 cleared_where_nan(f32 x) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, x, _CMP_ORD_Q), x); }
+    static AQ_INLINE i32 magnitude_bits(f32 x) { return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7FFFFFFF)); }
+    static AQ_INLINE i32 greater(i32 x, i32 y) { return _mm512_maskz_max_epi32(all, x, y); }
+    static AQ_INLINE i32 nearest(f32 x) { return _mm512_maskz_cvtps_epi32(all, x); }
+    struct code_clip {
+        __m128i least, most;
+    };
+    static AQ_INLINE code_clip clip_to(code_range r) {
+        return {_mm_set1_epi8(static_cast<char>(r.low)), _mm_set1_epi8(static_cast<char>(r.high))};
     }
-
-    /// The minimum of NaN and y is y, so NaN falls out by itself; the bits of |x| as an integer tell whether there was one.
-    static value_range range_of(const float* x, std::size_t count, bool& is_tame) {
-        __m512 low = _mm512_setzero_ps(), high = _mm512_setzero_ps();
-        i32 magnitude = zero_i32();
-        for (std::size_t i = 0; i < count; i += lanes) {
-            const __m512 v = load_f32(x + i);
-            low = lesser(v, low);
-            high = greater(v, high);
-            magnitude =
-                _mm512_maskz_max_epi32(all, magnitude, _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(0x7FFFFFFF)));
-        }
-        float lows[lanes], highs[lanes];
-        std::int32_t magnitudes[lanes], largest = 0;
-        store_f32(lows, low);
-        store_f32(highs, high);
-        _mm512_storeu_si512(magnitudes, magnitude);
-        value_range range;
-        for (int l = 0; l < lanes; ++l) {
-            range = including(including(range, lows[l]), highs[l]);
-            largest = magnitudes[l] > largest ? magnitudes[l] : largest;
-        }
-        is_tame = static_cast<std::uint32_t>(largest) <= bits_of(largest_value);
-        return range;
-    }
-
-    static void encode(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range,
-                       std::int8_t* out) {
-        const __m512 inverse = _mm512_set1_ps(inverse_scale), limit = _mm512_set1_ps(1048576.0F),
-                     minus_limit = _mm512_set1_ps(-1048576.0F);
-        const __m512i zeros = _mm512_set1_epi32(zero), least = _mm512_set1_epi32(range.low), most = _mm512_set1_epi32(range.high);
-        for (std::size_t i = 0; i < count; i += lanes) {
-            __m512 v = _mm512_mul_ps(finite(_mm512_loadu_ps(x + i)), inverse);
-            v = greater(lesser(v, limit), minus_limit);
-            __m512i q = _mm512_maskz_cvt_roundps_epi32(all, v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-            q = _mm512_maskz_max_epi32(all, _mm512_maskz_min_epi32(all, _mm512_add_epi32(q, zeros), most), least);
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm512_maskz_cvtepi32_epi8(all, q));
-        }
-    }
-
-    /// Nothing saturates but what lies a step beyond the range: x / scale is at most 255 steps.
-    static void encode_tame(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range,
-                            std::int8_t* out) {
-        const __m512 inverse = _mm512_set1_ps(inverse_scale);
-        const __m512i zeros = _mm512_set1_epi32(zero);
-        const __m128i least = _mm_set1_epi8(static_cast<char>(range.low)), most = _mm_set1_epi8(static_cast<char>(range.high));
-        for (std::size_t i = 0; i < count; i += lanes) {
-            const __m512i steps = _mm512_maskz_cvtps_epi32(all, _mm512_mul_ps(_mm512_loadu_ps(x + i), inverse));
-            const __m128i codes = _mm512_maskz_cvtsepi32_epi8(all, _mm512_add_epi32(steps, zeros));
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm_max_epi8(_mm_min_epi8(codes, most), least));
-        }
+    static AQ_INLINE void store_clipped(std::int8_t* out, const i32 (&v)[1], const code_clip& clip) {
+        const __m128i codes = _mm512_maskz_cvtsepi32_epi8(all, v[0]);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_max_epi8(_mm_min_epi8(codes, clip.most), clip.least));
     }
 
     static std::int32_t sum_of(const std::int8_t* c, std::size_t count) {

@@ -4,9 +4,10 @@
 /// | operation | meaning for each lane l |
 /// |---|---|
 /// | add_dot4(s, w, a) | s plus the sum over j < 4 of w[4l+j] a[4l+j], u8 by s8 into i32, exact |
+/// | sub_product16(s, w, a) | s - w a, for w in 0..255 and |a| < 2^15 |
 /// | plane<B>(c, p) | bits B p .. B p + B of each byte |
-/// | range_of, encode, sum_of | quant/uniform.hpp over a row whose length is a multiple of k_step; is_tame may become true where no value is NaN or beyond 2^126 |
-/// | encode_tame | encode, where values are tame and their range is the one that the scale was fitted to |
+/// | range_of, encode, sum_of | quant/uniform.hpp over a row whose length is a multiple of k_step; vectors do the first two in body/rows.hpp |
+/// | store_clipped(out, v, clip) | 16 integers as int8, clipped; vectors only |
 /// | add_dot<B>(s, c, a) | s plus the lane's share of the products of 16 bytes of B-bit codes by s8, exact; which lane has which is open |
 /// | sum_across(v) | the sum of the lanes of v[l], exact |
 /// | tree_across(v) | the float sum of the lanes of v[l], halves first: lane i takes i + lanes/2, then i + lanes/4, ... |
@@ -51,6 +52,7 @@ struct ops {
     static AQ_INLINE i32 add(i32 a, i32 b) { return a + b; }
     static AQ_INLINE i32 sub(i32 a, i32 b) { return a - b; }
     static AQ_INLINE i32 mul(i32 a, i32 b) { return a * b; }
+    static AQ_INLINE i32 sub_product16(i32 s, i32 w, i32 a) { return s - w * a; }
     static AQ_INLINE i32 shift_left(i32 a, int count) { return a * (i32{1} << count); }
 
     static AQ_INLINE f32 broadcast_f32(float v) { return v; }
@@ -109,14 +111,7 @@ struct ops {
         return sum;
     }
 
-    static value_range range_of(const float* x, std::size_t count, bool& is_tame) {
-        is_tame = false;
-        return aq::range_of(x, count);
-    }
-    static void encode_tame(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range,
-                            std::int8_t* out) {
-        encode(x, count, inverse_scale, zero, range, out);
-    }
+    static value_range range_of(const float* x, std::size_t count) { return aq::range_of(x, count); }
     static void encode(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range,
                        std::int8_t* out) {
         for (std::size_t i = 0; i < count; ++i) out[i] = static_cast<std::int8_t>(aq::encode(x[i], inverse_scale, zero, range));

@@ -44,6 +44,7 @@ struct ops {
     static AQ_INLINE i32 add(i32 a, i32 b) { return _mm_add_epi32(a, b); }
     static AQ_INLINE i32 sub(i32 a, i32 b) { return _mm_sub_epi32(a, b); }
     static AQ_INLINE i32 mul(i32 a, i32 b) { return _mm_mullo_epi32(a, b); }
+    static AQ_INLINE i32 sub_product16(i32 s, i32 w, i32 a) { return sub(s, _mm_madd_epi16(w, a)); }
     static AQ_INLINE i32 shift_left(i32 a, int count) { return _mm_sll_epi32(a, _mm_cvtsi32_si128(count)); }
 
     static AQ_INLINE f32 broadcast_f32(float v) { return _mm_set1_ps(v); }
@@ -129,73 +130,20 @@ struct ops {
         }
     }
 
-    /// made_finite of quant/uniform.hpp; a comparison with NaN is false, which clears the lane.
-    static AQ_INLINE f32 finite(f32 x) {
-        x = _mm_and_ps(x, _mm_cmpord_ps(x, x));
-        x = _mm_min_ps(x, _mm_set1_ps(largest_value));
-        return _mm_max_ps(x, _mm_set1_ps(-largest_value));
+    // What quantizing rows needs beside: see body/rows.hpp.
+    static AQ_INLINE f32 cleared_where_nan(f32 x) { return _mm_and_ps(x, _mm_cmpord_ps(x, x)); }
+    static AQ_INLINE i32 magnitude_bits(f32 x) { return _mm_and_si128(_mm_castps_si128(x), _mm_set1_epi32(0x7FFFFFFF)); }
+    static AQ_INLINE i32 greater(i32 x, i32 y) { return _mm_max_epi32(x, y); }
+    static AQ_INLINE i32 nearest(f32 x) { return _mm_cvtps_epi32(x); }
+    struct code_clip {
+        __m128i least, most;
+    };
+    static AQ_INLINE code_clip clip_to(code_range r) {
+        return {_mm_set1_epi8(static_cast<char>(r.low)), _mm_set1_epi8(static_cast<char>(r.high))};
     }
-
-    /// The minimum of NaN and y is y, so NaN falls out by itself; the bits of |x| as an integer tell whether there was one.
-    static value_range range_of(const float* x, std::size_t count, bool& is_tame) {
-        __m128 low = _mm_setzero_ps(), high = _mm_setzero_ps();
-        i32 magnitude = zero_i32();
-        for (std::size_t i = 0; i < count; i += lanes) {
-            const __m128 v = load_f32(x + i);
-            low = lesser(v, low);
-            high = greater(v, high);
-            magnitude = _mm_max_epi32(magnitude, _mm_and_si128(_mm_castps_si128(v), _mm_set1_epi32(0x7FFFFFFF)));
-        }
-        float lows[lanes], highs[lanes];
-        std::int32_t magnitudes[lanes], largest = 0;
-        store_f32(lows, low);
-        store_f32(highs, high);
-        store_i32(magnitudes, magnitude);
-        value_range range;
-        for (int l = 0; l < lanes; ++l) {
-            range = including(including(range, lows[l]), highs[l]);
-            largest = magnitudes[l] > largest ? magnitudes[l] : largest;
-        }
-        is_tame = static_cast<std::uint32_t>(largest) <= bits_of(largest_value);
-        return range;
-    }
-
-    /// Four codes as 32-bit integers.
-    static AQ_INLINE __m128i encoded(const float* x, f32 inverse, __m128i zero, code_range range) {
-        __m128 v = _mm_mul_ps(finite(_mm_loadu_ps(x)), inverse);
-        v = _mm_max_ps(_mm_min_ps(v, _mm_set1_ps(1048576.0F)), _mm_set1_ps(-1048576.0F));
-        const __m128 nearest = _mm_round_ps(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-        const __m128i q = _mm_add_epi32(_mm_cvttps_epi32(nearest), zero);
-        return _mm_max_epi32(_mm_min_epi32(q, _mm_set1_epi32(range.high)), _mm_set1_epi32(range.low));
-    }
-
-    static void encode(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range,
-                       std::int8_t* out) {
-        const __m128 inverse = _mm_set1_ps(inverse_scale);
-        const __m128i zeros = _mm_set1_epi32(zero);
-        for (std::size_t i = 0; i < count; i += 16) {
-            const __m128i low = _mm_packs_epi32(encoded(x + i, inverse, zeros, range), encoded(x + i + 4, inverse, zeros, range));
-            const __m128i high =
-                _mm_packs_epi32(encoded(x + i + 8, inverse, zeros, range), encoded(x + i + 12, inverse, zeros, range));
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm_packs_epi16(low, high));
-        }
-    }
-
-    /// Nothing saturates but what lies a step beyond the range: x / scale is at most 255 steps.
-    static void encode_tame(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range,
-                            std::int8_t* out) {
-        const __m128 inverse = _mm_set1_ps(inverse_scale);
-        const __m128i zeros = _mm_set1_epi16(static_cast<short>(zero));
-        const __m128i least = _mm_set1_epi8(static_cast<char>(range.low)), most = _mm_set1_epi8(static_cast<char>(range.high));
-        const auto words = [&](const float* at) {
-            const __m128i low = _mm_cvtps_epi32(_mm_mul_ps(_mm_loadu_ps(at), inverse));
-            const __m128i high = _mm_cvtps_epi32(_mm_mul_ps(_mm_loadu_ps(at + 4), inverse));
-            return _mm_add_epi16(_mm_packs_epi32(low, high), zeros);
-        };
-        for (std::size_t i = 0; i < count; i += 16) {
-            const __m128i codes = _mm_packs_epi16(words(x + i), words(x + i + 8));
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i), _mm_max_epi8(_mm_min_epi8(codes, most), least));
-        }
+    static AQ_INLINE void store_clipped(std::int8_t* out, const i32 (&v)[4], const code_clip& clip) {
+        const __m128i codes = _mm_packs_epi16(_mm_packs_epi32(v[0], v[1]), _mm_packs_epi32(v[2], v[3]));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_max_epi8(_mm_min_epi8(codes, clip.most), clip.least));
     }
 
     static std::int32_t sum_of(const std::int8_t* c, std::size_t count) {

@@ -167,8 +167,8 @@ inline void score_row(const attention_row& a) {
         score_floats(s.q, reinterpret_cast<const float*>(a.key_rows(0).rows), cache.padded_dim(), a.keys, factor, s.scores);
     } else {
         bool is_tame = false;
-        const affine fit = fit_symmetric(ops::range_of(s.q, cache.padded_dim(), is_tame), signed_codes(8));
-        (is_tame ? ops::encode_tame : ops::encode)(s.q, cache.padded_dim(), 1.0F / fit.scale, 0, signed_codes(8), s.q_codes);
+        const affine fit = fit_symmetric(range_of_row(s.q, cache.padded_dim(), is_tame), signed_codes(8));
+        encode_row(s.q, cache.padded_dim(), 1.0F / fit.scale, 0, signed_codes(8), is_tame, s.q_codes);
         for (std::size_t p = 0; p < cache.planes(); ++p) {
             const std::int8_t* const codes = s.q_codes + p * cache.plane_channels();
             (cache.bits == 8 ? score_codes<8> : score_codes<4>)(a.key_rows(p), codes, a.keys, rounded(fit.scale * factor), p == 0,

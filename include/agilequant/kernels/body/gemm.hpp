@@ -42,30 +42,9 @@ struct block_results {
 
     AQ_INLINE void add_group(const gemm_job& job, const block_place<Rows, Panels>& place, std::size_t group,
                              const block_sums<Rows, Panels>& sums) {
-        const packed_weights& w = job.weights;
-        ops::i32 row_sums[Rows];
-        AQ_UNROLL for (int r = 0; r < Rows; ++r) {
-            row_sums[r] = ops::broadcast_i32(job.activations.sums[place.row_of(r) * w.layout.groups + group]);
-        }
-        AQ_UNROLL for (int v = 0; v < columns; ++v) {
-            const std::size_t lane = (place.panel_of(v / vectors) * w.layout.groups + group) * gemm_tile::nr +
-                                     static_cast<std::size_t>(v % vectors * ops::lanes);
-            const ops::i32 zero =
-                w.zeros == nullptr ? ops::broadcast_i32(w.symmetric_zero()) : ops::load_u8_as_i32(w.zeros + lane);
-            if (w.multipliers == nullptr) {
-                const ops::f32 scale = ops::load_f32(w.scales + lane);
-                AQ_UNROLL for (int r = 0; r < Rows; ++r) {
-                    const ops::i32 exact = ops::sub(sums.at[r][v], ops::mul(zero, row_sums[r]));
-                    scaled[r][v] = ops::add(scaled[r][v], ops::mul(scale, ops::to_float(exact)));
-                }
-            } else {
-                const ops::i32 multiplier = ops::load_u8_as_i32(w.multipliers + lane);
-                AQ_UNROLL for (int r = 0; r < Rows; ++r) {
-                    const ops::i32 exact = ops::sub(sums.at[r][v], ops::mul(zero, row_sums[r]));
-                    totals[r][v] = ops::add(totals[r][v], ops::mul(multiplier, exact));
-                }
-            }
-        }
+        constexpr std::uint64_t most = 32767 / activation_magnitude(8);  // channels whose codes add up to 16 bits for certain
+        if (job.weights.layout.depth <= most) add<true>(job, place, group, sums);
+        else add<false>(job, place, group, sums);
     }
 
     AQ_INLINE void finish(const gemm_job& job, const block_place<Rows, Panels>& place, float* values) {
@@ -86,6 +65,39 @@ struct block_results {
                 const ops::f32 value = ops::sub(scaled[r][v], ops::mul(zero, offset));
                 ops::store_f32(values + (r * columns + v) * ops::lanes,
                                ops::mul(value, ops::broadcast_f32(job.activations.scales[m])));
+            }
+        }
+    }
+
+private:
+    /// `IsShort`: sums of activations fit 16 bits, which multiply faster.
+    template <bool IsShort>
+    AQ_INLINE void add(const gemm_job& job, const block_place<Rows, Panels>& place, std::size_t group,
+                       const block_sums<Rows, Panels>& sums) {
+        const packed_weights& w = job.weights;
+        ops::i32 row_sums[Rows];
+        AQ_UNROLL for (int r = 0; r < Rows; ++r) {
+            row_sums[r] = ops::broadcast_i32(job.activations.sums[place.row_of(r) * w.layout.groups + group]);
+        }
+        AQ_UNROLL for (int v = 0; v < columns; ++v) {
+            const std::size_t lane = (place.panel_of(v / vectors) * w.layout.groups + group) * gemm_tile::nr +
+                                     static_cast<std::size_t>(v % vectors * ops::lanes);
+            const ops::i32 zero =
+                w.zeros == nullptr ? ops::broadcast_i32(w.symmetric_zero()) : ops::load_u8_as_i32(w.zeros + lane);
+            const auto exact = [&](int r) {
+                if constexpr (IsShort) return ops::sub_product16(sums.at[r][v], zero, row_sums[r]);
+                else return ops::sub(sums.at[r][v], ops::mul(zero, row_sums[r]));
+            };
+            if (w.multipliers == nullptr) {
+                const ops::f32 scale = ops::load_f32(w.scales + lane);
+                AQ_UNROLL for (int r = 0; r < Rows; ++r) {
+                    scaled[r][v] = ops::add(scaled[r][v], ops::mul(scale, ops::to_float(exact(r))));
+                }
+            } else {
+                const ops::i32 multiplier = ops::load_u8_as_i32(w.multipliers + lane);
+                AQ_UNROLL for (int r = 0; r < Rows; ++r) {
+                    totals[r][v] = ops::add(totals[r][v], ops::mul(multiplier, exact(r)));
+                }
             }
         }
     }

@@ -23,7 +23,7 @@ inline void arrange_row(const float* AQ_RESTRICT x, const k_layout_view& layout,
 inline affine fit_row(const float* row, std::size_t packed, const activation_format& format, code_range codes, bool& is_tame) {
     is_tame = false;
     if (format.is_static) return format.fixed;
-    const value_range range = ops::range_of(row, packed, is_tame);
+    const value_range range = range_of_row(row, packed, is_tame);
     return format.is_asymmetric ? fit_asymmetric(range, codes) : fit_symmetric(range, codes);
 }
 
@@ -54,7 +54,7 @@ inline void quantize(const quantize_job& job, index_range rows) {
         bool is_tame = false;
         const affine a = fit_row(row, job.layout.packed, job.format, codes, is_tame);
         std::int8_t* const out = job.out.codes + r * job.out.stride;
-        (is_tame ? ops::encode_tame : ops::encode)(row, job.layout.packed, 1.0F / a.scale, a.zero, codes, out);
+        encode_row(row, job.layout.packed, 1.0F / a.scale, a.zero, codes, is_tame, out);
         std::memset(out + job.layout.packed, 0, job.out.stride - job.layout.packed);
         sum_groups(job.layout, out, job.out.sums + r * job.layout.groups);
         job.out.scales[r] = a.scale;

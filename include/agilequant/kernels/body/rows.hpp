@@ -1,0 +1,77 @@
+// Rows of floats to codes: the range of a row, and its codes once scale and zero point are known. Equals quant/uniform.hpp to the bit.
+// Templates over Ops, so that what one lane does not have is not looked for there.
+// Compiled once per instruction set, by dispatch/foreach.hpp; AQ_ISA names the namespace. Lengths are multiples of k_step.
+//
+// A row is tame when no value in it is NaN or beyond 2^126, and its scale was fitted to its own range: then x / scale is at most 255
+// steps, and neither special values nor overflow need care. Nearly every row is.
+
+namespace aq {
+namespace AQ_ISA {
+
+/// aq::range_of. The lesser of NaN and y is y, so NaN falls out by itself; the bits of |x| as an integer tell whether there was one.
+template <class Ops = ops>
+value_range range_of_row(const float* x, std::size_t count, bool& is_tame) {
+    is_tame = false;
+    if constexpr (Ops::lanes == 1) {
+        return Ops::range_of(x, count);
+    } else {
+        typename Ops::f32 low = Ops::broadcast_f32(0.0F), high = low;
+        typename Ops::i32 magnitude = Ops::zero_i32();
+        for (std::size_t i = 0; i < count; i += Ops::lanes) {
+            const typename Ops::f32 v = Ops::load_f32(x + i);
+            low = Ops::lesser(v, low);
+            high = Ops::greater(v, high);
+            magnitude = Ops::greater(magnitude, Ops::magnitude_bits(v));
+        }
+        float lows[Ops::lanes], highs[Ops::lanes];
+        std::int32_t magnitudes[Ops::lanes], largest = 0;
+        Ops::store_f32(lows, low);
+        Ops::store_f32(highs, high);
+        Ops::store_i32(magnitudes, magnitude);
+        value_range range;
+        for (int l = 0; l < Ops::lanes; ++l) {
+            range = including(including(range, lows[l]), highs[l]);
+            largest = magnitudes[l] > largest ? magnitudes[l] : largest;
+        }
+        is_tame = static_cast<std::uint32_t>(largest) <= bits_of(largest_value);
+        return range;
+    }
+}
+
+/// made_finite, lane by lane.
+template <class Ops>
+AQ_INLINE typename Ops::f32 finite(typename Ops::f32 x) {
+    const typename Ops::f32 number = Ops::cleared_where_nan(x);
+    return Ops::greater(Ops::lesser(number, Ops::broadcast_f32(largest_value)), Ops::broadcast_f32(-largest_value));
+}
+
+template <class Ops, bool IsTame>
+void encode_lanes(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range, std::int8_t* out) {
+    constexpr int registers = static_cast<int>(k_step) / Ops::lanes;
+    const typename Ops::f32 inverse = Ops::broadcast_f32(inverse_scale), limit = Ops::broadcast_f32(1048576.0F);
+    const typename Ops::f32 minus_limit = Ops::broadcast_f32(-1048576.0F);
+    const typename Ops::i32 zeros = Ops::broadcast_i32(zero);
+    const typename Ops::code_clip clip = Ops::clip_to(range);
+    for (std::size_t i = 0; i < count; i += k_step) {
+        typename Ops::i32 steps[registers];
+        AQ_UNROLL for (int r = 0; r < registers; ++r) {
+            typename Ops::f32 v = Ops::load_f32(x + i + static_cast<std::size_t>(r * Ops::lanes));
+            v = Ops::mul(IsTame ? v : finite<Ops>(v), inverse);
+            if constexpr (!IsTame) v = Ops::greater(Ops::lesser(v, limit), minus_limit);
+            steps[r] = Ops::add(Ops::nearest(v), zeros);
+        }
+        Ops::store_clipped(out + i, steps, clip);
+    }
+}
+
+/// aq::encode of every value.
+template <class Ops = ops>
+void encode_row(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range, bool is_tame,
+                std::int8_t* out) {
+    if constexpr (Ops::lanes == 1) Ops::encode(x, count, inverse_scale, zero, range, out);
+    else (is_tame ? encode_lanes<Ops, true> : encode_lanes<Ops, false>)(x, count, inverse_scale, zero, range, out);
+    static_cast<void>(is_tame);
+}
+
+}  // namespace AQ_ISA
+}  // namespace aq
