@@ -20,6 +20,9 @@ IN_REGION = re.compile(r"kernels/body/|simd/ops_(?!scalar)")
 # The compiler's intrinsics have to be declared before a region is opened, so by the header that opens it.
 OPENS_REGIONS = "dispatch/foreach.hpp"
 
+# The one header that talks to the operating system.
+ASKS_THE_SYSTEM = "core/system.hpp"
+
 # Slow oracles: no consumer needs them.
 FOR_TESTS = {"kernels/reference.hpp"}
 
@@ -99,6 +102,9 @@ def check_include(name, folder, included, with_xsimd, say):
             say(f"includes {included} outside simd/")
     elif included in TALKATIVE:
         say(f"includes <{included}>: headers neither print, nor throw, nor start threads")
+    elif included.startswith("sys/") or included == "unistd.h":
+        if name != ASKS_THE_SYSTEM:
+            say(f"includes {included} outside {ASKS_THE_SYSTEM}")
     elif not re.fullmatch(r"[a-z_0-9]+|[a-z]+\.h", included):
         say(f"includes {included}: only agilequant/..., xsimd and the standard library")
 
@@ -129,6 +135,7 @@ def self_test():
         ("core/b.hpp", head + "#if AQ_X86 && defined(_WIN32)\n#endif\n", "_WIN32 is read"),
         ("core/b.hpp", head + "#include <iostream>\n", "neither print"),
         ("core/b.hpp", head + "#include <boost/any.hpp>\n", "only agilequant"),
+        ("core/b.hpp", head + "#include <sys/mman.h>\n", "outside core/system.hpp"),
     ]
     for breach in [None] + breaches:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,5 +1,5 @@
 /// \file
-/// The one owner of memory in the library: aligned to a cache line, zeroed, move-only, without exceptions.
+/// The one owner of memory in the library: aligned to a cache line (from 4 MiB on to a large page), zeroed, move-only, without exceptions.
 #pragma once
 
 #include <cstddef>
@@ -11,6 +11,7 @@
 
 #include "agilequant/core/matrix_view.hpp"
 #include "agilequant/core/status.hpp"
+#include "agilequant/core/system.hpp"
 
 namespace aq {
 
@@ -42,11 +43,14 @@ public:
         std::free(std::exchange(data_, nullptr));
         size_ = 0;
         if (count == 0) return status::ok;
-        if (count > (std::numeric_limits<std::size_t>::max() - cache_line_bytes) / sizeof(T)) return status::out_of_memory;
-        const std::size_t bytes = round_up(count * sizeof(T), cache_line_bytes);
-        data_ = static_cast<T*>(std::aligned_alloc(cache_line_bytes, bytes));
+        if (count > (std::numeric_limits<std::size_t>::max() - huge_page_bytes) / sizeof(T)) return status::out_of_memory;
+        const bool is_large = count * sizeof(T) >= 2 * huge_page_bytes;
+        const std::size_t alignment = is_large ? huge_page_bytes : cache_line_bytes;
+        const std::size_t bytes = round_up(count * sizeof(T), alignment);
+        data_ = static_cast<T*>(std::aligned_alloc(alignment, bytes));
         if (data_ == nullptr) return status::out_of_memory;
-        std::memset(static_cast<void*>(data_), 0, bytes);
+        if (is_large) ask_for_huge_pages(data_, bytes);
+        std::memset(static_cast<void*>(data_), 0, count * sizeof(T));
         size_ = count;
         return status::ok;
     }

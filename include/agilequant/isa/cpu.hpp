@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "agilequant/core/config.hpp"
+#include "agilequant/core/system.hpp"
 
 #if AQ_X86
 #include <cpuid.h>
@@ -53,18 +54,6 @@ struct x86_registers {
 }
 
 #if AQ_X86
-/// Linux gives AMX's 8 KiB of registers only to a process that has asked (arch_prctl ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA);
-/// asking again changes nothing. An older kernel refuses, and the CPU counts as one without tiles.
-[[nodiscard]] inline bool ask_for_tiles() noexcept {
-#if AQ_LINUX
-    long result = 158;  // arch_prctl
-    asm volatile("syscall" : "+a"(result) : "D"(0x1023L), "S"(18L) : "rcx", "r11", "memory");
-    return result == 0;
-#else
-    return false;
-#endif
-}
-
 [[nodiscard]] inline x86_registers read_registers() noexcept {
     x86_registers r;
     std::uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;

@@ -16,9 +16,12 @@ template <int Rows, int Panels>
 struct block_place {
     std::size_t row, rows;      ///< of y; 1 <= rows <= Rows
     std::size_t panel, panels;  ///< 1 <= panels <= Panels
+    std::size_t apart = 1;      ///< from one panel to the next
 
     [[nodiscard]] AQ_INLINE std::size_t row_of(int r) const { return row + at_most(static_cast<std::size_t>(r), rows - 1); }
-    [[nodiscard]] AQ_INLINE std::size_t panel_of(int p) const { return panel + at_most(static_cast<std::size_t>(p), panels - 1); }
+    [[nodiscard]] AQ_INLINE std::size_t panel_of(int p) const {
+        return panel + at_most(static_cast<std::size_t>(p), panels - 1) * apart;
+    }
 
 private:
     static AQ_INLINE std::size_t at_most(std::size_t i, std::size_t last) { return i < last ? i : last; }
@@ -130,8 +133,11 @@ void gemm_block(const gemm_job& job, const block_place<Rows, Panels>& place, con
     }
     float values[static_cast<std::size_t>(Rows) * cols];
     results.finish(job, place, values);
-    const std::size_t col = place.panel * gemm_tile::nr, width = place.panels * gemm_tile::nr, left = w.n - col;
-    store_block({values, cols, place.row, place.rows, col, left < width ? left : width}, job.epilogue, job.y);
+    const std::size_t blocks = place.apart == 1 ? 1 : place.panels, width = place.panels / blocks * gemm_tile::nr;
+    for (std::size_t b = 0; b < blocks; ++b) {
+        const std::size_t col = (place.panel + b * place.apart) * gemm_tile::nr, left = w.n - col;
+        store_block({values + b * width, cols, place.row, place.rows, col, left < width ? left : width}, job.epilogue, job.y);
+    }
 }
 
 /// All of `rows` by one block of panels.
@@ -160,6 +166,17 @@ void unpack_codes(const std::uint8_t* AQ_RESTRICT codes, std::size_t packed, std
     }
 }
 
+/// One row by all of `panels`: as many streams as a block has panels, each through a share of the panels that is contiguous in memory,
+/// so that a stream does not end with its panel.
+template <class Scheme, int Stored, int Streams>
+void gemm_one_row(const gemm_job& job, std::size_t row, index_range panels) {
+    const std::size_t share = (panels.size() + Streams - 1) / Streams;
+    for (std::size_t i = 0; i < share; ++i) {
+        const std::size_t panel = panels.begin + i, streams = (panels.end - panel + share - 1) / share;
+        gemm_block<Scheme, Stored, 1, Streams>(job, {row, 1, panel, streams, share}, nullptr);
+    }
+}
+
 /// From this many rows on, unpacking a panel once pays.
 inline constexpr std::size_t rows_worth_unpacking = static_cast<std::size_t>(ops::block.rows) * ops::row_blocks_worth_unpacking;
 
@@ -168,14 +185,12 @@ template <int WeightBits, int ActivationBits>
 void gemm(const gemm_job& job, index_range rows, index_range panels, std::byte* scratch) {
     using scheme = typename scheme_of<WeightBits, ActivationBits>::type;
     constexpr int tall = ops::block.rows, wide = ops::block.panels, streams = ops::block_of_one_row.panels;
-    const bool is_one_row = rows.size() == 1;
+    if (rows.size() == 1) return gemm_one_row<scheme, WeightBits, streams>(job, rows.begin, panels);
     const bool unpacks = WeightBits != 8 && scratch != nullptr && rows.size() >= rows_worth_unpacking;
-    const std::size_t step = static_cast<std::size_t>(is_one_row ? streams : wide);
+    constexpr std::size_t step = wide;
     for (std::size_t panel = panels.begin; panel < panels.end; panel += step) {
         const index_range block{panel, panels.end - panel < step ? panels.end : panel + step};
-        if (is_one_row) {
-            gemm_rows<scheme, WeightBits, 1, streams>(job, rows, block, nullptr);
-        } else if (unpacks) {
+        if (unpacks) {
             auto* const bytes = reinterpret_cast<std::uint8_t*>(scratch);
             const packed_weights& w = job.weights;
             for (std::size_t p = 0; p < block.size(); ++p) {

@@ -77,7 +77,7 @@ private:
     }
 
     static AQ_INLINE void one_k_step(const block_inputs<Rows, Panels>& in, std::size_t k, partial (&partials)[Rows][columns]) {
-        if constexpr (Rows == 1 || Stored < 8) prefetch(in, k);
+        if constexpr (Rows > 1 && Stored < 8) prefetch(in, k);
         AQ_UNROLL for (int step = 0; step < steps_in_k_step; ++step) {
             const std::size_t byte = k * k_step_bytes + static_cast<std::size_t>(step / planes) * step_bytes;
             ops::codes w[columns];
@@ -93,7 +93,8 @@ private:
         }
     }
 
-    /// Few rows read each weight once or twice: memory is the limit, and several panels, each fetched ahead, use more of it than one.
+    /// A few rows are bound by arithmetic and memory at once, so weights are fetched ahead. One row is bound by memory alone; there
+    /// the hardware, which sees long streams, does better by itself.
     static AQ_INLINE void prefetch(const block_inputs<Rows, Panels>& in, std::size_t k) {
         constexpr std::size_t ahead = 1024;
         AQ_UNROLL for (int p = 0; p < Panels; ++p) {
