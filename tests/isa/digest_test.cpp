@@ -1,4 +1,4 @@
-// One number for everything that products compute over 240 fixed cases. The same on every instruction set, compiler, optimisation
+// A number for everything that products compute over 240 fixed cases, and another with two-level scales. The same on every instruction set, compiler, optimisation
 // level and architecture; a change of it is a change of the library's arithmetic, and belongs in the changelog.
 #include <doctest/doctest.h>
 
@@ -8,7 +8,7 @@ using namespace aq_test;
 
 namespace {
 
-constexpr std::uint64_t pinned = 13264374486818245547U;
+constexpr std::uint64_t pinned = 13264374486818245547U, pinned_two_level = 9296695060625144840U;
 
 /// FNV-1a over values, not over memory: independent of the byte order.
 struct digest {
@@ -29,14 +29,18 @@ struct digest {
 
 TEST_CASE("digest: 240 fixed cases have the pinned digest on every instruction set") {
     for (const aq::kernel_table* kernels : runnable_kernels()) {
-        digest d;
-        for (std::uint64_t seed = 1; seed <= 240; ++seed) {
-            gemm_case c = random_case(seed + 30000, 60);
-            c.m = 1 + seed % 4;
-            c.weights.range = seed % 4 == 0 ? aq::range_search::mean_square : aq::range_search::min_max;
-            d.add(gemm_setup(c).run(*kernels));
+        for (const bool is_two_level : {false, true}) {
+            digest d;
+            for (std::uint64_t seed = 1; seed <= 240; ++seed) {
+                gemm_case c = random_case(seed + 30000, 60);
+                c.m = 1 + seed % 4;
+                c.weights.range = seed % 4 == 0 ? aq::range_search::mean_square : aq::range_search::min_max;
+                if (is_two_level && c.weights.bits == 8) c.weights.bits = 4;
+                c.weights.scales = is_two_level ? aq::group_scales::integers : aq::group_scales::floats;
+                d.add(gemm_setup(c).run(*kernels));
+            }
+            MESSAGE("digest of " << std::string(kernels->isa) << std::string(is_two_level ? ", two-level: " : ": ") << d.value);
+            CHECK(d.value == (is_two_level ? pinned_two_level : pinned));
         }
-        MESSAGE("digest of " << std::string(kernels->isa) << ": " << d.value);
-        CHECK(d.value == pinned);
     }
 }

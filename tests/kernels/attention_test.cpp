@@ -71,6 +71,8 @@ struct ops : scalar::ops {
 }  // namespace aq
 
 #define AQ_ISA attention_fault
+#include "agilequant/kernels/body/rows.hpp"
+
 #include "agilequant/kernels/body/attention_scores.hpp"
 
 #include "agilequant/kernels/body/attention.hpp"

@@ -31,27 +31,21 @@ struct multiply_by {
     }
 };
 
-struct product {
+struct prepared {
     gemm_setup setup;
     aq::packed_weights w;
     activation_buffer a;
 
-    product(const aq::kernel_table& kernels, const gemm_case& c) : setup(c), w(setup.weights()), a(c.m, w.layout, setup.format) {
-        REQUIRE(aq::quantize_rows(kernels, setup.x.view(), w.layout, setup.format, {0, c.m}, a.scratch.data(), a.scratch.size(),
-                                  a.view) == status::ok);
-    }
-    /// y before the epilogue was `before`.
-    matrix run(const aq::kernel_table& kernels, aq::epilogue_ref epilogue, const matrix& before) const {
-        matrix y = before;
-        REQUIRE(aq::gemm(kernels, {w, a.view, y.view(), epilogue}) == status::ok);
-        return y;
+    prepared(const aq::kernel_table& kernels, const gemm_case& c) : setup(c), w(setup.weights()), a(setup.activations(kernels)) {}
+    matrix run(const aq::kernel_table& kernels, aq::epilogue_ref epilogue, bool has_scratch = false) const {
+        return product(kernels, w, a.view, setup.whole(has_scratch), epilogue);
     }
 };
 
-std::vector<gemm_case> cases() {
+std::vector<gemm_case> shapes() {
     std::vector<gemm_case> all;
-    for (std::size_t m : sizes{1, 2, 3, 5}) {
-        for (std::size_t n : sizes{1, 15, 16, 17, 40}) {
+    for (std::size_t m : sizes{1, 2, 3, 5, 9, 33}) {
+        for (std::size_t n : sizes{1, 15, 16, 17, 40, 130}) {
             gemm_case c;
             c.m = m;
             c.n = n;
@@ -67,31 +61,33 @@ std::vector<gemm_case> cases() {
 
 TEST_CASE("epilogue: every result passes once, with its own row and column") {
     for (const aq::kernel_table* kernels : runnable_kernels()) {
-        for (const gemm_case& c : cases()) {
-            std::vector<int> seen(c.m * c.n, 0);
-            const aq::epilogue stages(record{&seen, c.n});
-            static_cast<void>(product(*kernels, c).run(*kernels, stages.ref(), matrix(c.m, c.n, 3)));
-            INFO(std::string(kernels->isa) << ": " << text(c));
-            CHECK(seen == std::vector<int>(c.m * c.n, 1));
+        for (const gemm_case& c : shapes()) {
+            const prepared p(*kernels, c);
+            for (bool has_scratch : {false, true}) {
+                std::vector<int> seen(c.m * c.n, 0);
+                const aq::epilogue stages(record{&seen, c.n});
+                static_cast<void>(p.run(*kernels, stages.ref(), has_scratch));
+                INFO(std::string(kernels->isa) << ": " << text(c));
+                CHECK(seen == std::vector<int>(c.m * c.n, 1));
+            }
         }
     }
 }
 
 TEST_CASE("epilogue: stages run one after another, on the same bits as plain loops after the product") {
     for (const aq::kernel_table* kernels : runnable_kernels()) {
-        for (const gemm_case& c : cases()) {
+        for (const gemm_case& c : shapes()) {
             INFO(std::string(kernels->isa) << ": " << text(c));
             random_source random(c.seed);
             const matrix bias = random_matrix(random, 1, c.n), x = random_matrix(random, c.m, c.n, 2),
                          gate = random_matrix(random, c.m, c.n, 1);
-            const product p(*kernels, c);
-            const matrix nothing(c.m, c.n);
-            const matrix plain = p.run(*kernels, {}, nothing);
+            const prepared p(*kernels, c);
+            const matrix plain = p.run(*kernels, {});
 
             const aq::epilogue linear(aq::add_bias{bias.data.data()}, multiply_by{2.0F}, aq::add_residual{x.view()});
-            const matrix y = p.run(*kernels, linear.ref(), nothing);
+            const matrix y = p.run(*kernels, linear.ref(), c.seed % 2 == 0);
             const aq::epilogue gated(aq::mul_silu_gate{gate.view()});
-            const matrix z = p.run(*kernels, gated.ref(), nothing);
+            const matrix z = p.run(*kernels, gated.ref());
             bool same = true, same_gate = true;
             for (std::size_t r = 0; r < c.m; ++r) {
                 std::vector<float> row(c.n);
@@ -113,14 +109,14 @@ TEST_CASE("epilogue: stages run one after another, on the same bits as plain loo
 
 TEST_CASE("epilogue: residual and gate may be y itself") {
     for (const aq::kernel_table* kernels : runnable_kernels()) {
-        for (const gemm_case& c : cases()) {
+        for (const gemm_case& c : shapes()) {
             INFO(std::string(kernels->isa) << ": " << text(c));
             random_source random(c.seed + 1);
             const matrix before = random_matrix(random, c.m, c.n, 2);
-            const product p(*kernels, c);
-            matrix apart(c.m, c.n), y = before;
+            const prepared p(*kernels, c);
+            matrix y = before;
             const aq::epilogue separate(aq::add_residual{before.view()}, aq::mul_silu_gate{before.view()});
-            apart = p.run(*kernels, separate.ref(), apart);
+            const matrix apart = p.run(*kernels, separate.ref());
             const aq::epilogue in_place(aq::add_residual{std::as_const(y).view()}, aq::mul_silu_gate{std::as_const(y).view()});
             REQUIRE(aq::gemm(*kernels, {p.w, p.a.view, y.view(), in_place.ref()}) == status::ok);
             bool same = true;

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "support/gemm_case.hpp"
-#include "support/guarded.hpp"
 
 using aq::status;
 using namespace aq_test;
@@ -205,6 +204,27 @@ TEST_CASE("rules: what docs/numerics.md says of special inputs") {
     }
 }
 
+TEST_CASE("edges: rows are an odd number of cache lines apart, and zeros follow the last position") {
+    for (std::size_t packed : sizes{0, 16, 32, 48, 64, 80, 1008, 1024, 4096}) {
+        const std::size_t stride = aq::activation_stride(packed);
+        CAPTURE(packed);
+        CHECK(stride % 128 == 64);
+        CHECK(stride >= packed + 48);
+        CHECK(stride < packed + 48 + 2 * 64 + 64);
+    }
+    for (const aq::kernel_table* kernels : runnable_kernels()) {
+        for (std::size_t k : sizes{0, 1, 16, 17, 64, 80, 129}) {
+            gemm_case c;
+            c.m = 3;
+            c.k = k;
+            c.is_asymmetric = true;  // zero is a code like any other
+            const outcome o = gemm_setup(c).run(*kernels);
+            CHECK(o.tails.size() >= 3 * 48);
+            CHECK(o.tails == std::vector<std::int8_t>(o.tails.size(), 0));
+        }
+    }
+}
+
 TEST_CASE("edges: misaligned rows, strides and sub-ranges; other rows stay as they were") {
     for (const aq::kernel_table* kernels : runnable_kernels()) {
         random_source random(17);
@@ -222,13 +242,14 @@ TEST_CASE("edges: misaligned rows, strides and sub-ranges; other rows stay as th
                 activation_buffer a(5, l, {});
                 REQUIRE(aq::quantize_rows(*kernels, {moved.data() + shift, 5, k, k + shift}, l, {}, {1, 4}, a.scratch.data(),
                                           a.scratch.size(), a.view) == status::ok);
-                CHECK(std::memcmp(a.view.codes + l.packed, expected.view.codes + l.packed, 3 * l.packed) == 0);
+                const std::size_t stride = a.view.stride;
+                CHECK(std::memcmp(a.view.codes + stride, expected.view.codes + stride, 3 * stride) == 0);
                 CHECK(std::memcmp(a.view.scales + 1, expected.view.scales + 1, 3 * sizeof(float)) == 0);
                 CHECK(std::memcmp(a.view.sums + l.groups, expected.view.sums + l.groups, 3 * l.groups * sizeof(std::int32_t)) ==
                       0);
                 for (std::size_t r : sizes{0, 4}) {
                     CHECK((aq::bits_of(a.view.scales[r]) == 0xFFFFFFFFU && a.view.zeros[r] == -1 &&
-                           a.view.codes[r * l.packed] == -1));
+                           a.view.codes[r * stride] == -1));
                     CHECK(a.view.sums[r * l.groups] == -1);
                 }
             }
@@ -283,7 +304,7 @@ TEST_CASE("quantize_rows refuses what does not fit, each with its own status, an
     for (int zero : {-128, 128, 2147483647, -2147483647}) {
         CHECK(with([&](call& c) { c.format.is_static = true, c.format.fixed = {1.0F, zero}; }) == status::bad_argument);
     }
-    for (std::size_t i = 0; i < 3 * l.packed; ++i) CHECK(a.view.codes[i] == -1);
+    for (std::size_t i = 0; i < 3 * a.view.stride; ++i) CHECK(a.view.codes[i] == -1);
     for (std::size_t i = 0; i < 3; ++i) CHECK(aq::bits_of(a.view.scales[i]) == 0xFFFFFFFFU);
     CHECK(answer(good) == status::ok);
 

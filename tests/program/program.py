@@ -165,7 +165,7 @@ class Use(ProgramTest):
                 self.assert_refused(*words, names=names, sentence=False)
 
     def test_what_does_not_fit_together_is_refused(self):
-        absent = sorted({"scalar", "avx2"} - set(self.instruction_sets()))
+        absent = sorted({"scalar", "sse41", "avx2", "avxvnni", "avx512vnni", "amx"} - set(self.instruction_sets()))
         for words, names in (
             (["generate", "-a", 8], ["--activations 8", "--weights"]), (["generate", "--trip", "token"], ["--trip token", "--activations"]),
             (["generate", "-w", 4, "--trip", "static"], ["--trip static", "--activations"]),

@@ -25,6 +25,7 @@ enum class fault {
     pairs_drop_a_sum,
     wrong_plane,            // the nibble below
     plane_keeps_neighbour,  // no mask
+    unpacked_code_lost,     // in scratch only
     zero_point_signed,      // zero points from 128 on turn negative
     shift_too_far,
     shift_forgotten,
@@ -78,6 +79,10 @@ struct ops : scalar::ops {
         }
         return scalar::ops::plane<Bits>(c, p);
     }
+    static void store_codes(std::uint8_t* p, codes c) {
+        if (active == fault::unpacked_code_lost) c.at[3] = 0;
+        scalar::ops::store_codes(p, c);
+    }
     static quads broadcast_quad(const std::int8_t* p) {
         quads q = scalar::ops::broadcast_quad(p);
         if (active == fault::quad_off_by_one) std::rotate(q.at, q.at + 1, q.at + 4);
@@ -104,9 +109,9 @@ struct ops : scalar::ops {
     }
     static i32 widen(i16_pairs p) { return p.at[0] + (active == fault::pairs_drop_a_sum ? 0 : p.at[1]); }
 
-    static value_range range_of(const float* x, std::size_t count, bool& is_tame) {
+    static value_range range_of(const float* x, std::size_t count) {
         if (active == fault::range_forgets_last && count != 0) --count;
-        value_range range = scalar::ops::range_of(x, count, is_tame);
+        value_range range = scalar::ops::range_of(x, count);
         for (std::size_t i = 0; active == fault::range_takes_nan && i < count; ++i)
             range.high = x[i] == x[i] ? range.high : largest_value;
         return range;
@@ -123,10 +128,6 @@ struct ops : scalar::ops {
                 out[i] = static_cast<std::int8_t>(clip(static_cast<int>(v + (v > 0 ? 0.5F : -0.5F)) + zero, range));
             if (active == fault::encode_clips_late && out[i] == -127 && v < -127.6F) out[i] = -128;
         }
-    }
-    static void encode_tame(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range,
-                            std::int8_t* out) {
-        encode(x, count, inverse_scale, zero, range, out);
     }
     static std::int32_t sum_of(const std::int8_t* c, std::size_t count) {
         std::int32_t sum = 0;
@@ -146,6 +147,10 @@ struct ops : scalar::ops {
 #include "agilequant/kernels/body/micro_kernel.hpp"
 
 #include "agilequant/kernels/body/gemm.hpp"
+
+#include "agilequant/kernels/body/products.hpp"
+#include "agilequant/kernels/body/rows.hpp"
+
 #include "agilequant/kernels/body/quantize.hpp"
 #undef AQ_ISA
 

@@ -1,5 +1,6 @@
 /// \file
 /// One case of a quantized product, from a seed to every bit that it makes, and the comparison that all exact suites use.
+/// What is computed (gemm_case) is apart from how it is asked for (gemm_request): the latter must not be seen in a result.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -12,8 +13,9 @@
 #include <string>
 #include <vector>
 
-#include "agilequant/dispatch/dispatch.hpp"
 #include "agilequant/kernels/gemm.hpp"
+#include "support/guarded.hpp"
+#include "support/kernel_lists.hpp"
 #include "support/random.hpp"
 #include "support/status_text.hpp"
 
@@ -33,15 +35,31 @@ struct gemm_case {
 inline std::string text(const gemm_case& c) {
     std::ostringstream s;
     s << "m " << c.m << " n " << c.n << " k " << c.k << " W" << c.weights.bits
-      << (c.weights.is_asymmetric ? " asymmetric" : " symmetric") << " group " << c.weights.group << " A" << c.activation_bits
+      << (c.weights.is_asymmetric ? " asymmetric" : " symmetric") << " group " << c.weights.group
+      << (c.weights.scales == aq::group_scales::integers ? " two-level" : "") << " A" << c.activation_bits
       << (c.is_asymmetric ? " asymmetric" : " symmetric") << (c.is_static ? " static" : " per token") << " trip "
       << static_cast<int>(c.exponents) << " seed " << c.seed;
     return s.str();
 }
 
+/// How a product is asked for.
+struct gemm_request {
+    bool has_scratch = false;
+    std::size_t gap = 0;  ///< between the rows of y
+    aq::index_range rows, panels;
+};
+
+inline std::string text(const gemm_request& q) {
+    std::ostringstream s;
+    s << "rows " << q.rows.begin << ".." << q.rows.end << " panels " << q.panels.begin << ".." << q.panels.end << " gap " << q.gap
+      << (q.has_scratch ? " scratch" : "");
+    return s.str();
+}
+
 /// Everything that a product computes.
 struct outcome {
-    std::vector<std::int8_t> codes;
+    std::vector<std::int8_t> codes;  ///< [m, packed]
+    std::vector<std::int8_t> tails;  ///< what is behind the last position of each row of codes
     std::vector<float> scales, y;
     std::vector<std::int32_t> zeros, sums;
 };
@@ -57,8 +75,8 @@ std::size_t differing(const std::vector<T>& a, const std::vector<T>& b) {
 
 /// How many elements differ in any bit.
 inline std::size_t differing(const outcome& a, const outcome& b) {
-    return detail::differing(a.codes, b.codes) + detail::differing(a.scales, b.scales) + detail::differing(a.zeros, b.zeros) +
-           detail::differing(a.sums, b.sums) + detail::differing(a.y, b.y);
+    return detail::differing(a.codes, b.codes) + detail::differing(a.tails, b.tails) + detail::differing(a.scales, b.scales) +
+           detail::differing(a.zeros, b.zeros) + detail::differing(a.sums, b.sums) + detail::differing(a.y, b.y);
 }
 
 /// Activations in memory of their own, which held 0xFF before.
@@ -74,6 +92,18 @@ struct activation_buffer {
         REQUIRE(aq::place_activations(m, layout, format, storage.data(), storage.size(), view) == aq::status::ok);
     }
 };
+
+/// y as `kernels` make it; what they were not asked for is NaN, as every element of a new matrix is. The scratch held 0xFF before,
+/// is no byte larger than gemm_scratch_bytes says, and ends at an unreadable page.
+inline matrix product(const aq::kernel_table& kernels, const aq::packed_weights& w, const aq::activations_view& a,
+                      const gemm_request& request, aq::epilogue_ref epilogue = {}) {
+    matrix y(a.m, w.n, request.gap);
+    const std::size_t bytes = request.has_scratch ? aq::gemm_scratch_bytes(kernels, w) : 0;
+    guarded<std::byte> scratch(aq::round_up(bytes, aq::cache_line_bytes), guard::after);
+    REQUIRE(aq::gemm(kernels, {w, a, y.view(), epilogue}, request.rows, request.panels,
+                     request.has_scratch ? scratch.data() : nullptr, bytes) == aq::status::ok);
+    return y;
+}
 
 /// The inputs of a case.
 class gemm_setup {
@@ -111,20 +141,63 @@ public:
 
     aq::packed_weights weights() const { return packed.view(); }
 
+    /// All of y, without a gap, with or without scratch.
+    gemm_request whole(bool has_scratch = false) const { return {has_scratch, 0, {0, what.m}, {0, packed.view().panels()}}; }
+
+    /// A request of this case; half of them ask for a part of y.
+    gemm_request random_request(random_source& random) const {
+        gemm_request q = whole(random.flip());
+        q.gap = random.below(4);
+        if (random.flip()) {
+            q.rows.begin = random.below(q.rows.end + 1);
+            q.rows.end = q.rows.begin + random.below(what.m - q.rows.begin + 1);
+            q.panels.begin = random.below(q.panels.end + 1);
+            q.panels.end = q.panels.begin + random.below(weights().panels() - q.panels.begin + 1);
+        }
+        return q;
+    }
+
+    /// x as `kernels` quantize it.
+    activation_buffer activations(const aq::kernel_table& kernels) const {
+        const aq::k_layout_view layout = packed.view().layout;
+        activation_buffer a(what.m, layout, format);
+        REQUIRE(aq::quantize_rows(kernels, x.view(), layout, format, {0, what.m}, a.scratch.data(), a.scratch.size(), a.view) ==
+                aq::status::ok);
+        return a;
+    }
+
     /// Quantizes and multiplies with `kernels`.
-    outcome run(const aq::kernel_table& kernels) const {
-        const aq::packed_weights packed_w = packed.view();
-        activation_buffer a(what.m, packed_w.layout, format);
-        matrix y(what.m, what.n);
-        REQUIRE(aq::quantize_rows(kernels, x.view(), packed_w.layout, format, {0, what.m}, a.scratch.data(), a.scratch.size(),
-                                  a.view) == aq::status::ok);
-        REQUIRE(aq::gemm(kernels, {packed_w, a.view, y.view(), {}}) == aq::status::ok);
-        return collect(a.view, packed_w.layout, y);
+    outcome run(const aq::kernel_table& kernels, bool has_scratch = false) const {
+        const activation_buffer a = activations(kernels);
+        return collect(a.view, packed.view().layout, product(kernels, packed.view(), a.view, whole(has_scratch)));
+    }
+
+    /// In how many elements `kernels`, asked like this, differ from `expected`, the outcome of the whole product.
+    std::size_t differing(const outcome& expected, const aq::kernel_table& kernels, const gemm_request& request,
+                          aq::epilogue_ref epilogue = {}) const {
+        const activation_buffer a = activations(kernels);
+        const matrix y = product(kernels, packed.view(), a.view, request, epilogue);
+        outcome actual = collect(a.view, packed.view().layout, y);
+        std::size_t outside = 0;  // what was not asked for, and the gaps, must be as they were
+        const std::uint32_t untouched = aq::bits_of(matrix(1, 1).data[0]);
+        for (std::size_t r = 0; r < what.m; ++r) {
+            for (std::size_t c = 0; c < y.stride; ++c) {
+                const bool in_rows = r >= request.rows.begin && r < request.rows.end;
+                if (in_rows && c < what.n && c / 16 >= request.panels.begin && c / 16 < request.panels.end) continue;
+                outside += aq::bits_of(y.data[r * y.stride + c]) == untouched ? 0 : 1;
+                if (c < what.n) actual.y[r * what.n + c] = expected.y[r * what.n + c];
+            }
+        }
+        return outside + aq_test::differing(expected, actual);
     }
 
     static outcome collect(const aq::activations_view& a, const aq::k_layout_view& layout, const matrix& y) {
         outcome o;
-        o.codes.assign(a.codes, a.codes + a.m * layout.packed);
+        for (std::size_t r = 0; r < a.m; ++r) {
+            const std::int8_t* const row = a.codes + r * a.stride;
+            o.codes.insert(o.codes.end(), row, row + layout.packed);
+            o.tails.insert(o.tails.end(), row + layout.packed, row + a.stride);
+        }
         o.scales.assign(a.scales, a.scales + a.m);
         o.zeros.assign(a.zeros, a.zeros + a.m);
         o.sums.assign(a.sums, a.sums + a.m * layout.groups);
@@ -135,19 +208,16 @@ public:
     }
 };
 
-/// In how many elements `actual` differs from `expected` on this case: what every exact suite asks.
-inline std::size_t differing(const aq::kernel_table& expected, const aq::kernel_table& actual, const gemm_case& c) {
+/// Checks every table on a case against scalar's plain product, which is computed once; each is asked in a way of its own.
+inline void check_exact(const kernel_list& tables, const gemm_case& c) {
     const gemm_setup setup(c);
-    return differing(setup.run(expected), setup.run(actual));
-}
-
-/// The instruction sets that run here.
-inline std::vector<const aq::kernel_table*> runnable_kernels() {
-    std::vector<const aq::kernel_table*> tables;
-    for (const aq::isa_entry& e : aq::isa_entries) {
-        if (e.runs_on(aq::isa::this_cpu())) tables.push_back(e.kernels);
+    const outcome expected = setup.run(aq::scalar::table);
+    random_source random(c.seed + 1);
+    for (const aq::kernel_table* kernels : tables) {
+        const gemm_request request = setup.random_request(random);
+        INFO(std::string(kernels->isa) << ": " << text(c) << ", " << text(request));
+        CHECK(setup.differing(expected, *kernels, request) == 0);
     }
-    return tables;
 }
 
 /// A random case of sizes up to `limit`.
@@ -166,7 +236,16 @@ inline gemm_case random_case(std::uint64_t seed, std::size_t limit) {
     c.is_asymmetric = random.flip();
     c.is_static = random.flip();
     c.exponents = static_cast<trip>(random.below(4));
+    const bool is_two_level = random.flip() && c.weights.bits < 8;
+    c.weights.scales = is_two_level ? aq::group_scales::integers : aq::group_scales::floats;
     return c;
+}
+
+/// Other widths for a case; two-level scales are for 7 bits and fewer.
+inline void set_widths(gemm_case& c, int weight_bits, int activation_bits) {
+    c.weights.bits = weight_bits;
+    c.activation_bits = activation_bits;
+    if (weight_bits == 8) c.weights.scales = aq::group_scales::floats;
 }
 
 }  // namespace aq_test
