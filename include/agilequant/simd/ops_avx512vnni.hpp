@@ -100,10 +100,11 @@ struct ops {
         for (; count - i >= 64; i += 64) sums = _mm512_dpbusd_epi32(sums, _mm512_set1_epi8(1), _mm512_loadu_si512(c + i));
         const __mmask64 left = count == i ? 0 : ~std::uint64_t{0} >> (64 - (count - i));
         sums = _mm512_dpbusd_epi32(sums, _mm512_set1_epi8(1), _mm512_maskz_loadu_epi8(left, c + i));
-        std::int32_t lanes_of_sum[lanes], sum = 0;
-        _mm512_storeu_si512(lanes_of_sum, sums);
-        for (std::int32_t lane : lanes_of_sum) sum += lane;
-        return sum;
+        __m256i eight =
+            _mm256_add_epi32(_mm512_maskz_extracti64x4_epi64(0xF, sums, 0), _mm512_maskz_extracti64x4_epi64(0xF, sums, 1));
+        eight = _mm256_hadd_epi32(eight, eight);
+        eight = _mm256_hadd_epi32(eight, eight);
+        return _mm_cvtsi128_si32(_mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1)));
     }
 };
 

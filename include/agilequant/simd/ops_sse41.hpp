@@ -152,9 +152,8 @@ struct ops {
             const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(c + i));
             sum = _mm_add_epi32(sum, _mm_madd_epi16(_mm_maddubs_epi16(_mm_set1_epi8(1), bytes), _mm_set1_epi16(1)));
         }
-        std::int32_t lanes4[4];
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(lanes4), sum);
-        return lanes4[0] + lanes4[1] + lanes4[2] + lanes4[3];
+        sum = _mm_hadd_epi32(sum, sum);
+        return _mm_cvtsi128_si32(_mm_hadd_epi32(sum, sum));
     }
 
 private:

@@ -19,7 +19,7 @@ inline void arrange_row(const float* AQ_RESTRICT x, const k_layout_view& layout,
     }
 }
 
-/// Scale and zero point of one arranged row, and whether encode_tame may take it.
+/// Scale and zero point of one arranged row, and whether it is tame (rows.hpp).
 inline affine fit_row(const float* row, std::size_t packed, const activation_format& format, code_range codes, bool& is_tame) {
     is_tame = false;
     if (format.is_static) return format.fixed;

@@ -15,24 +15,34 @@ value_range range_of_row(const float* x, std::size_t count, bool& is_tame) {
     if constexpr (Ops::lanes == 1) {
         return Ops::range_of(x, count);
     } else {
-        typename Ops::f32 low = Ops::broadcast_f32(0.0F), high = low;
-        typename Ops::i32 magnitude = Ops::zero_i32();
-        for (std::size_t i = 0; i < count; i += Ops::lanes) {
-            const typename Ops::f32 v = Ops::load_f32(x + i);
-            low = Ops::lesser(v, low);
-            high = Ops::greater(v, high);
-            magnitude = Ops::greater(magnitude, Ops::magnitude_bits(v));
+        constexpr int registers = static_cast<int>(k_step) / Ops::lanes;  // a chain of minima each
+        typename Ops::f32 low[registers], high[registers];
+        typename Ops::i32 magnitude[registers];
+        AQ_UNROLL for (int r = 0; r < registers; ++r) {
+            low[r] = high[r] = Ops::broadcast_f32(0.0F);
+            magnitude[r] = Ops::zero_i32();
         }
-        float lows[Ops::lanes], highs[Ops::lanes];
-        std::int32_t magnitudes[Ops::lanes], largest = 0;
-        Ops::store_f32(lows, low);
-        Ops::store_f32(highs, high);
-        Ops::store_i32(magnitudes, magnitude);
+        for (std::size_t i = 0; i < count; i += k_step) {
+            AQ_UNROLL for (int r = 0; r < registers; ++r) {
+                const typename Ops::f32 v = Ops::load_f32(x + i + static_cast<std::size_t>(r * Ops::lanes));
+                low[r] = Ops::lesser(v, low[r]);
+                high[r] = Ops::greater(v, high[r]);
+                magnitude[r] = Ops::greater(magnitude[r], Ops::magnitude_bits(v));
+            }
+        }
+        float lows[k_step], highs[k_step];
+        std::int32_t magnitudes[k_step], largest = 0;
+        AQ_UNROLL for (int r = 0; r < registers; ++r) {
+            Ops::store_f32(lows + r * Ops::lanes, low[r]);
+            Ops::store_f32(highs + r * Ops::lanes, high[r]);
+            Ops::store_i32(magnitudes + r * Ops::lanes, magnitude[r]);
+        }
         value_range range;
-        for (int l = 0; l < Ops::lanes; ++l) {
-            range = including(including(range, lows[l]), highs[l]);
+        for (std::size_t l = 0; l < k_step; ++l) {
+            range = {lows[l] < range.low ? lows[l] : range.low, highs[l] > range.high ? highs[l] : range.high};
             largest = magnitudes[l] > largest ? magnitudes[l] : largest;
         }
+        range = including(including({}, range.low), range.high);  // within +-2^126
         is_tame = static_cast<std::uint32_t>(largest) <= bits_of(largest_value);
         return range;
     }

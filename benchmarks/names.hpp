@@ -1,0 +1,55 @@
+/// \file
+/// The grammar of names: everything that is measured has one, and --filter chooses by it.
+///
+///     gemm/<isa>/w<bits><granularity>a<bits>/m<M>/n<N>/k<K>/t<threads>     pc: a scale a channel; g128: a float
+///                                                                          scale for 128; t128: two levels
+///     peer/<library>/<format>/m<M>/n<N>/k<K>/t<threads>
+///     baseline/<format>/m<M>/n<N>/k<K>/t<threads>
+///     quantize/<isa>/a<bits>[trip]/m<M>/k<K>/t<threads>
+///     limit/<isa>/<what>/t<threads>
+#pragma once
+
+#include <initializer_list>
+#include <string>
+
+#include "agilequant/kernels/jobs.hpp"
+#include "peers/peer.hpp"
+
+namespace aq_bench {
+
+/// "gemm", "avx2" -> "gemm/avx2".
+[[nodiscard]] inline std::string joined(std::initializer_list<std::string> parts) {
+    std::string name;
+    for (const std::string& part : parts) name += (name.empty() ? "" : "/") + part;
+    return name;
+}
+
+[[nodiscard]] inline std::string numbered(const char* letter, std::size_t number) { return letter + std::to_string(number); }
+
+/// "m512/n4096/k4096/t1".
+[[nodiscard]] inline std::string name_of(const product_shape& s) {
+    return joined(
+        {numbered("m", s.m), numbered("n", s.n), numbered("k", s.k), numbered("t", static_cast<std::size_t>(s.threads))});
+}
+
+/// "w4g128", "w4pc", "w4t128".
+[[nodiscard]] inline std::string name_of(const aq::weight_format& f) {
+    const std::string bits = numbered("w", static_cast<std::size_t>(f.bits));
+    if (f.group == 0) return bits + "pc";
+    return bits + numbered(f.scales == aq::group_scales::integers ? "t" : "g", f.group);
+}
+
+/// "a8". Whether activations are symmetric follows from their bits: see activations_of.
+[[nodiscard]] inline std::string name_of(const aq::activation_format& f) {
+    return numbered("a", static_cast<std::size_t>(f.bits));
+}
+
+/// As the models use them: 8 bits symmetric, fewer with a zero point.
+[[nodiscard]] inline aq::activation_format activations_of(int bits) {
+    aq::activation_format f;
+    f.bits = bits;
+    f.is_asymmetric = bits < 8;
+    return f;
+}
+
+}  // namespace aq_bench
