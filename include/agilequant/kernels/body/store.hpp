@@ -10,7 +10,7 @@ inline constexpr int vectors = gemm_tile::nr / ops::lanes;  // registers that ho
 inline void store_block(const output_block& block, const epilogue_ref& epilogue, const matrix_view<float>& y) {
     if (epilogue.apply != nullptr) epilogue.apply(epilogue.stages, block);
     for (std::size_t r = 0; r < block.rows; ++r) {
-        for (std::size_t c = 0; c < block.cols; ++c) y.row(block.row + r)[block.col + c] = block.values[r * block.stride + c];
+        std::memcpy(y.row(block.row + r) + block.col, block.values + r * block.stride, block.cols * sizeof(float));
     }
 }
 
