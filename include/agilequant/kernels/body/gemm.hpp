@@ -34,13 +34,12 @@ struct block_results {
     ops::f32 scaled[Rows][columns];
     ops::i32 totals[Rows][columns];  ///< with multipliers
 
-    AQ_INLINE void clear() {
+    AQ_INLINE void clear(bool has_totals) {
         AQ_UNROLL for (int r = 0; r < Rows; ++r) {
-            AQ_UNROLL for (int v = 0; v < columns; ++v) {
-                scaled[r][v] = ops::broadcast_f32(0.0F);
-                totals[r][v] = ops::zero_i32();
-            }
+            AQ_UNROLL for (int v = 0; v < columns; ++v) scaled[r][v] = ops::broadcast_f32(0.0F);
         }
+        if (!has_totals) return;
+        AQ_UNROLL for (int r = 0; r < Rows; ++r) { AQ_UNROLL for (int v = 0; v < columns; ++v) totals[r][v] = ops::zero_i32(); }
     }
 
     AQ_INLINE void add_group(const gemm_job& job, const block_place<Rows, Panels>& place, std::size_t group,
@@ -118,9 +117,10 @@ void gemm_block(const gemm_job& job, const block_place<Rows, Panels>& place, con
         in.w[p] = unpacked == nullptr ? w.codes + panel * w.panel_bytes()
                                       : unpacked + (panel - place.panel) * w.layout.packed * gemm_tile::nr;
     }
+    if constexpr (Rows > 1) fetch_block(job.y, place.row, place.rows, place.panel * gemm_tile::nr, cols);
     block_results<Rows, Panels> results;
     block_sums<Rows, Panels> sums;
-    results.clear();
+    results.clear(w.multipliers != nullptr);
     sums.clear();
     std::size_t group = 0;
     for (std::size_t i = 0; i < w.layout.run_count; ++i) {
@@ -177,8 +177,22 @@ void gemm_one_row(const gemm_job& job, std::size_t row, index_range panels) {
     }
 }
 
-/// From this many rows on, unpacking a panel once pays.
+/// Whether unpacking a panel once ever pays for codes of this width, and from how many rows on.
+template <int Stored>
+inline constexpr bool may_unpack = Stored != 8 && ops::row_blocks_worth_unpacking != 0;
 inline constexpr std::size_t rows_worth_unpacking = static_cast<std::size_t>(ops::block.rows) * ops::row_blocks_worth_unpacking;
+
+/// All of `rows` by one block of panels that is unpacked to scratch before.
+template <class Scheme, int Stored, int Rows, int Panels>
+void gemm_unpacked(const gemm_job& job, index_range rows, index_range panels, std::byte* scratch) {
+    const packed_weights& w = job.weights;
+    auto* const bytes = reinterpret_cast<std::uint8_t*>(scratch);
+    for (std::size_t p = 0; p < panels.size(); ++p) {
+        unpack_codes<Stored>(w.codes + (panels.begin + p) * w.panel_bytes(), w.layout.packed,
+                             bytes + p * w.layout.packed * gemm_tile::nr);
+    }
+    gemm_rows<Scheme, 8, Rows, Panels>(job, rows, panels, bytes);
+}
 
 /// The kernel of the table: blocks of panels, for each of them all rows. One row has a block of its own, of more panels.
 template <int WeightBits, int ActivationBits>
@@ -186,27 +200,23 @@ void gemm(const gemm_job& job, index_range rows, index_range panels, std::byte* 
     using scheme = typename scheme_of<WeightBits, ActivationBits>::type;
     constexpr int tall = ops::block.rows, wide = ops::block.panels, streams = ops::block_of_one_row.panels;
     if (rows.size() == 1) return gemm_one_row<scheme, WeightBits, streams>(job, rows.begin, panels);
-    const bool unpacks = WeightBits != 8 && scratch != nullptr && rows.size() >= rows_worth_unpacking;
-    constexpr std::size_t step = wide;
-    for (std::size_t panel = panels.begin; panel < panels.end; panel += step) {
-        const index_range block{panel, panels.end - panel < step ? panels.end : panel + step};
-        if (unpacks) {
-            auto* const bytes = reinterpret_cast<std::uint8_t*>(scratch);
-            const packed_weights& w = job.weights;
-            for (std::size_t p = 0; p < block.size(); ++p) {
-                unpack_codes<WeightBits>(w.codes + (panel + p) * w.panel_bytes(), w.layout.packed,
-                                         bytes + p * w.layout.packed * gemm_tile::nr);
+    for (std::size_t panel = panels.begin; panel < panels.end; panel += wide) {
+        const index_range block{panel, panels.end - panel < wide ? panels.end : panel + wide};
+        if constexpr (may_unpack<WeightBits>) {
+            if (scratch != nullptr && rows.size() >= rows_worth_unpacking) {
+                gemm_unpacked<scheme, WeightBits, tall, wide>(job, rows, block, scratch);
+                continue;
             }
-            gemm_rows<scheme, 8, tall, wide>(job, rows, block, bytes);
-        } else {
-            gemm_rows<scheme, WeightBits, tall, wide>(job, rows, block, nullptr);
         }
+        gemm_rows<scheme, WeightBits, tall, wide>(job, rows, block, nullptr);
     }
+    static_cast<void>(scratch);
 }
 
 /// Bytes of scratch that gemm can use.
 inline std::size_t gemm_scratch_bytes(const packed_weights& w) {
-    return w.bits > 4 ? 0 : static_cast<std::size_t>(ops::block.panels) * w.layout.packed * gemm_tile::nr;
+    const bool unpacks = w.bits <= 4 ? may_unpack<4> : may_unpack<8>;
+    return unpacks ? static_cast<std::size_t>(ops::block.panels) * w.layout.packed * gemm_tile::nr : 0;
 }
 
 }  // namespace AQ_ISA
