@@ -68,7 +68,9 @@ public:
         const std::size_t panels = job_.weights.panels(), pieces = aq::piece_count(team_, panels);
         team_.for_each(pieces, [&](std::size_t i, std::size_t worker) {
             std::byte* const scratch = scratch_bytes_ == 0 ? nullptr : scratch_.data() + worker * scratch_bytes_;
-            require(aq::gemm(kernels_, job_, {0, x.rows}, aq::piece(panels, pieces, i), scratch, scratch_bytes_), "gemm");
+            require(
+                aq::gemm(kernels_, job_, {0, x.rows}, aq::piece(panels, pieces, i, kernels_.panel_step), scratch, scratch_bytes_),
+                "gemm");
         });
     }
 

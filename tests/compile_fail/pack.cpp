@@ -1,4 +1,4 @@
-// fails PER_TOKEN: aq: weights are quantized per_channel or per group<N>.
+// fails PER_TOKEN: aq: weights are quantized per_channel, per group<N> or per two_level_group<N>.
 // fails RUN_TIME_GROUP: aq: a group that is known at run time only belongs in a weight_format.
 // fails COPY: deleted
 #include <agilequant/kernels/gemm.hpp>

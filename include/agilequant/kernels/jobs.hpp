@@ -125,6 +125,7 @@ struct kernel_table {
     tile_shape tile;
     gemm_function gemm[3][2] = {};  ///< [2, 4, 8 stored weight bits][4, 8 activation bits]
     gemm_scratch_function gemm_scratch = nullptr;
+    std::size_t panel_step = 1;  ///< ranges of panels for several threads are best cut at multiples of this
     gemm_float_function gemm_float = nullptr;
     quantize_function quantize = nullptr;
     attention_function attention = nullptr;

@@ -87,7 +87,8 @@ private:
         const gemm_job job{w.weights(), x.codes(), y, epilogue};
         AQ_TRY(context.scratch.reserve(context.threads.workers, gemm_scratch_bytes(*context.kernels, job.weights)));
         return context.for_each(pieces, [&](std::size_t i, std::size_t worker) {
-            return gemm(*context.kernels, job, rows, piece(panels, pieces, i), context.scratch.of(worker), context.scratch.bytes());
+            const index_range mine = piece(panels, pieces, i, context.kernels->panel_step);
+            return gemm(*context.kernels, job, rows, mine, context.scratch.of(worker), context.scratch.bytes());
         });
     }
     const gemm_float_job job{x.values(), y, epilogue};

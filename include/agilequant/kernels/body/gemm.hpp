@@ -213,6 +213,9 @@ void gemm(const gemm_job& job, index_range rows, index_range panels, std::byte* 
     static_cast<void>(scratch);
 }
 
+/// Where to cut panels for threads.
+inline constexpr std::size_t panel_step = ops::block.panels;
+
 /// Bytes of scratch that gemm can use.
 inline std::size_t gemm_scratch_bytes(const packed_weights& w) {
     const bool unpacks = w.bits <= 4 ? may_unpack<4> : may_unpack<8>;

@@ -247,6 +247,9 @@ void gemm(const gemm_job& job, index_range rows, index_range panels, std::byte* 
     else gemm_with_tiles<WeightBits, true>(job, rows, panels, scratch);
 }
 
+/// Where to cut panels for threads.
+inline constexpr std::size_t panel_step = 8;
+
 /// Bytes of scratch that gemm can use.
 inline std::size_t gemm_scratch_bytes(const packed_weights& w) {
     const std::size_t tiles = cached_panels(w) * tiles_of(w.layout), streamed = 4 * tile_cache::chunk;

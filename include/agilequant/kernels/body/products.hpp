@@ -14,6 +14,7 @@ constexpr kernel_table with_products(kernel_table others) {
     others.isa = isa::AQ_ISA::name;
     others.tile = gemm_tile::shape;
     others.gemm_scratch = gemm_scratch_bytes;
+    others.panel_step = panel_step;
     return others;
 }
 
