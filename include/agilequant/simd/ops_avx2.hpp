@@ -30,7 +30,7 @@ namespace avx2 {
 struct ops {
     static constexpr int lanes = 8;
     static constexpr block_size block{4, 1};  ///< 8 sums in 16 bits, 2 of weights, 1 of activations, constants: 16 registers
-    static constexpr block_size block_of_one_row{1, 4};
+    static constexpr block_size block_of_one_row{1, 2};
     static constexpr std::size_t row_blocks_worth_unpacking = 16;
     static constexpr bool has_pairs = true;
 

@@ -24,7 +24,7 @@ namespace avx512vnni {
 struct ops {
     static constexpr int lanes = 16;
     static constexpr block_size block{8, 3};  ///< 24 sums, 3 of weights, 1 of activations, constants: 32 registers
-    static constexpr block_size block_of_one_row{1, 4};
+    static constexpr block_size block_of_one_row{1, 2};
     static constexpr std::size_t row_blocks_worth_unpacking = 0;  ///< never: measured on Zen 4
     static constexpr bool has_pairs = false;
     /// Masks of all lanes: the forms without a mask warn of an uninitialized register in gcc 12, to the same code.
