@@ -2,7 +2,6 @@
 #include <Eigen/Dense>
 
 #include "peers/copies.hpp"
-#include "peers/peer.hpp"
 #include "peers/tolerance.hpp"
 
 namespace aq_bench {
@@ -12,34 +11,22 @@ namespace {
 using matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
 using view = Eigen::Map<const matrix>;
 
-class eigen_product final : public prepared_product {
-public:
-    explicit eigen_product(const product_input& in)
-        : in_(in), weights_(in.w, in.shape.n * in.shape.k, in.copies), y_(in.shape.m * in.shape.n) {}
-    void run(std::size_t copy) override {
-        const auto m = static_cast<Eigen::Index>(in_.shape.m), n = static_cast<Eigen::Index>(in_.shape.n),
-                   k = static_cast<Eigen::Index>(in_.shape.k);
-        Eigen::setNbThreads(in_.shape.threads);
-        const view w(weights_.at(copy), n, k);
-        if (m == 1) {  // Eigen takes its path for vectors only when the type says so
-            Eigen::Map<Eigen::VectorXf>(y_.data(), n).noalias() = w * Eigen::Map<const Eigen::VectorXf>(in_.x, k);
-        } else {
-            Eigen::Map<matrix>(y_.data(), m, n).noalias() = view(in_.x, m, k) * w.transpose();
-        }
+void multiply(const product_shape& s, const float* x, const float* w, float* y) {
+    const auto m = static_cast<Eigen::Index>(s.m), n = static_cast<Eigen::Index>(s.n), k = static_cast<Eigen::Index>(s.k);
+    Eigen::setNbThreads(s.threads);
+    const view weights(w, n, k);
+    if (m == 1) {  // Eigen takes its path for vectors only when the type says so
+        Eigen::Map<Eigen::VectorXf>(y, n).noalias() = weights * Eigen::Map<const Eigen::VectorXf>(x, k);
+    } else {
+        Eigen::Map<matrix>(y, m, n).noalias() = view(x, m, k) * weights.transpose();
     }
-    [[nodiscard]] const float* y() const override { return y_.data(); }
-    [[nodiscard]] double weight_bytes() const override { return weights_.bytes_of_one(); }
-
-private:
-    product_input in_;
-    copies<float> weights_;
-    std::vector<float> y_;
-};
+}
 
 }  // namespace
 
 std::vector<peer> eigen_peers() {
-    return {{"eigen", "f32", float_error(), [](const product_input& in) { return std::make_unique<eigen_product>(in); }}};
+    return {
+        {"eigen", "f32", float_error(), [](const product_input& in) { return std::make_unique<float_product>(in, multiply); }}};
 }
 
 }  // namespace aq_bench

@@ -2,44 +2,25 @@
 #include <cblas.h>
 #include <openblas_config.h>
 
-#include <algorithm>
-
 #include "peers/copies.hpp"
-#include "peers/peer.hpp"
 #include "peers/tolerance.hpp"
 
 namespace aq_bench {
 
 namespace {
 
-class openblas_product final : public prepared_product {
-public:
-    explicit openblas_product(const product_input& in)
-        : in_(in), weights_(in.w, in.shape.n * in.shape.k, in.copies), y_(in.shape.m * in.shape.n) {}
-    void run(std::size_t copy) override {
-        const auto m = static_cast<blasint>(in_.shape.m), n = static_cast<blasint>(in_.shape.n),
-                   k = static_cast<blasint>(in_.shape.k);
-        openblas_set_num_threads(in_.shape.threads);
-        if (m == 1) {
-            cblas_sgemv(CblasRowMajor, CblasNoTrans, n, k, 1.0F, weights_.at(copy), k, in_.x, 1, 0.0F, y_.data(), 1);
-        } else {
-            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, n, k, 1.0F, in_.x, k, weights_.at(copy), k, 0.0F, y_.data(),
-                        n);
-        }
-    }
-    [[nodiscard]] const float* y() const override { return y_.data(); }
-    [[nodiscard]] double weight_bytes() const override { return weights_.bytes_of_one(); }
-
-private:
-    product_input in_;
-    copies<float> weights_;
-    std::vector<float> y_;
-};
+void multiply(const product_shape& s, const float* x, const float* w, float* y) {
+    const auto m = static_cast<blasint>(s.m), n = static_cast<blasint>(s.n), k = static_cast<blasint>(s.k);
+    openblas_set_num_threads(s.threads);
+    if (m == 1) cblas_sgemv(CblasRowMajor, CblasNoTrans, n, k, 1.0F, w, k, x, 1, 0.0F, y, 1);
+    else cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, n, k, 1.0F, x, k, w, k, 0.0F, y, n);
+}
 
 }  // namespace
 
 std::vector<peer> openblas_peers() {
-    return {{"openblas", "f32", float_error(), [](const product_input& in) { return std::make_unique<openblas_product>(in); }}};
+    return {{"openblas", "f32", float_error(),
+             [](const product_input& in) { return std::make_unique<float_product>(in, multiply); }}};
 }
 
 }  // namespace aq_bench
