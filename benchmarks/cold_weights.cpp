@@ -3,6 +3,8 @@
 #include <cstring>
 #include <map>
 #include <string>
+#include <tuple>
+#include <type_traits>
 
 #include "data.hpp"
 #include "names.hpp"
@@ -38,9 +40,11 @@ void cold_weights::grow(std::size_t count) {
 
 std::shared_ptr<const cold_weights> weights_of(const product_input& input, const aq::weight_format& format) {
     static std::map<std::string, std::shared_ptr<cold_weights>> kept;
-    static const float* matrix = nullptr;
-    if (matrix != input.w) kept.clear();
-    matrix = input.w;
+    using matrix_name = std::tuple<const float*, std::size_t, std::size_t>;  // an address may serve one shape after another
+    static matrix_name matrix;
+    const matrix_name wanted{input.w, input.shape.n, input.shape.k};
+    if (matrix != wanted) kept.clear();
+    matrix = wanted;
     std::shared_ptr<cold_weights>& found = kept[name_of(format)];
     if (found == nullptr) found = std::make_shared<cold_weights>(input.w, input.shape.n, input.shape.k, format);
     found->grow(input.copies);

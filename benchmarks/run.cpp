@@ -1,6 +1,7 @@
 #include "run.hpp"
 
 #include <benchmark/benchmark.h>
+#include <algorithm>
 
 #include <cstdio>
 

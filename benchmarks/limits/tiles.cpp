@@ -22,8 +22,8 @@ struct alignas(64) tile_configuration {
 /// 2 x 2 accumulators; a round loads two tiles of each operand and multiplies four times, as a kernel's inner loop does.
 __attribute__((target("amx-tile,amx-int8"))) void tdpbusd(std::size_t rounds) {
     alignas(64) static const std::uint8_t operands[4][1024] = {};
-    const tile_configuration configuration;
-    _tile_loadconfig(&configuration);
+    static constexpr tile_configuration configuration;
+    asm volatile("ldtilecfg %0" : : "m"(configuration) : "memory");  // gcc 12's intrinsic is told to read 8 of the 64 bytes
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);

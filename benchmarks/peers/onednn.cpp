@@ -78,7 +78,10 @@ public:
         primitive_.execute(stream_, {{DNNL_ARG_SRC, x_}, {DNNL_ARG_WEIGHTS, weights_[copy]}, {DNNL_ARG_DST, result_}});
         stream_.wait();
         // as a stage of oneDNN (a binary post-operation) the rows' scales would cost a thousand times the product
-        for (std::size_t i = 0; is_integer_ && i < y_.size(); ++i) y_[i] *= x_scales_[i / in_.shape.n];
+        for (std::size_t r = 0; is_integer_ && r < in_.shape.m; ++r) {
+            const float scale = x_scales_[r];
+            for (std::size_t c = r * in_.shape.n; c < (r + 1) * in_.shape.n; ++c) y_[c] *= scale;
+        }
     }
     [[nodiscard]] const float* y() const override { return y_.data(); }
     [[nodiscard]] double weight_bytes() const override { return static_cast<double>(weights_[0].get_desc().get_size()); }

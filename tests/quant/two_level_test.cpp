@@ -106,6 +106,23 @@ TEST_CASE("two-level: groups of zeros are exact and leave the others alone") {
     }
 }
 
+TEST_CASE("two-level: zeros beside very small weights, and rows of nothing else") {
+    for (float size : {1e-3F, 1e-8F, 1e-30F}) {
+        matrix w(2, 64);
+        for (std::size_t c = 0; c < 64; ++c) {
+            w.at(0, c) = c < 32 ? 0.0F : size * static_cast<float>(static_cast<int>(c) - 48);
+            w.at(1, c) = 0.0F;
+        }
+        aq::coded_matrix q;
+        REQUIRE(aq::quantize_weights(w.view(), format_of(4, true, 32, aq::group_scales::integers), nullptr, q) == status::ok);
+        for (std::size_t c = 0; c < 64; ++c) {
+            CHECK(std::fabs(q.value(0, c) - w.at(0, c)) <= 1.2F * size);
+            CHECK(q.value(1, c) == 0.0F);
+            if (c < 32) CHECK(q.value(0, c) == 0.0F);
+        }
+    }
+}
+
 TEST_CASE("two-level: one group is no worse than one float scale, which is among the candidates") {
     aq_test::random_source random(3);
     const matrix w = aq_test::random_matrix(random, 4, 64, 0);

@@ -38,7 +38,7 @@ public:
     aligned_buffer& operator=(const aligned_buffer&) = delete;
     ~aligned_buffer() { std::free(data_); }
 
-    /// Makes room for `count` elements, all zero; what was there is lost. out_of_memory leaves the buffer empty.
+    /// Makes room for `count` elements, all zero; what was there is lost. From 4 MiB on the size is rounded up to large pages. out_of_memory leaves the buffer empty.
     [[nodiscard]] status reset(std::size_t count) noexcept {
         std::free(std::exchange(data_, nullptr));
         size_ = 0;

@@ -30,7 +30,8 @@ inline void ask_for_huge_pages([[maybe_unused]] void* p, [[maybe_unused]] std::s
 /// asking again changes nothing. An older kernel refuses, and the CPU counts as one without tiles.
 [[nodiscard]] inline bool ask_for_tiles() noexcept {
 #if AQ_LINUX && AQ_X86
-    return syscall(SYS_arch_prctl, 0x1023, 18) == 0;
+    constexpr long arch_req_xcomp_perm = 0x1023, xfeature_xtiledata = 18;
+    return syscall(SYS_arch_prctl, arch_req_xcomp_perm, xfeature_xtiledata) == 0;
 #else
     return false;
 #endif

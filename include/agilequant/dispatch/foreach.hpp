@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "agilequant/core/bits.hpp"
 #include "agilequant/core/exact_float.hpp"

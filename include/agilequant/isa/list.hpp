@@ -1,6 +1,6 @@
 /// \file
-/// The instruction sets: a tag each, with its name and the question whether a CPU has it. `all` is the one list that
-/// dispatch, tests and benchmarks go through, from the plainest to the best.
+/// The instruction sets: a tag each, with its name and the question whether a CPU has it. Dispatch, tests and
+/// benchmarks go through isa_entries of dispatch/dispatch.hpp, from the plainest to the best.
 #pragma once
 
 #include "agilequant/isa/cpu.hpp"

@@ -16,15 +16,15 @@ namespace aq {
     const activations_view& a = job.activations;
     AQ_TRY(check(job.y));
     if (w.bits < 2 || w.bits > 8 || a.bits < 2 || a.bits > 8) return status::unsupported_format;
+    if (w.multipliers != nullptr && w.bits > 7) return status::unsupported_format;
     if (w.tile != kernels.tile) return status::wrong_tile;
     if (a.layout_id != w.layout.id || a.stride != activation_stride(w.layout.packed)) return status::wrong_layout;
     if (job.y.rows != a.m || job.y.cols != w.n) return status::bad_shape;
     if (static_cast<std::int64_t>(w.layout.depth) > max_k(w.bits, a.bits)) return status::depth_over_limit;
     if (w.multipliers != nullptr && static_cast<std::int64_t>(w.layout.total_depth) > max_two_level_k(a.bits))
         return status::depth_over_limit;
-    const bool lacks_codes =
-        w.codes == nullptr || w.scales == nullptr || w.layout.runs == nullptr || a.codes == nullptr || a.sums == nullptr;
-    const bool lacks_rows = w.offsets == nullptr || a.scales == nullptr || a.zeros == nullptr;
+    const bool lacks_codes = w.codes == nullptr || w.scales == nullptr || w.layout.runs == nullptr || a.sums == nullptr;
+    const bool lacks_rows = w.offsets == nullptr || a.codes == nullptr || a.scales == nullptr || a.zeros == nullptr;
     const bool is_missing = lacks_rows || (lacks_codes && w.layout.k != 0);
     return is_missing && !job.y.empty() ? status::null_pointer : status::ok;
 }
@@ -37,7 +37,8 @@ namespace aq {
 /// Rows `rows` and panels `panels` (of 16 columns) of y = epilogue(a w^T). a: [m,k] from quantize_rows; w: [n,k] packed with the
 /// same layout; y: [m,n] float, overlapping neither. Exact in integers, one rounding a group and output in float, the
 /// same bits on every instruction set. Calls for disjoint blocks of y may run at the same time, each with a scratch of its own.
-/// `scratch` is as gemm_scratch_bytes says, or null: then codes are unpacked again for every block of rows, to the same result.
+/// `scratch` is as gemm_scratch_bytes says, or null: then codes are unpacked again for every block of rows,
+/// and matrix tiles are not used; the result is the same.
 /// Any shape; k = 0 gives zeros. unsupported_format, wrong_tile, wrong_layout, bad_shape, bad_stride, null_pointer, depth_over_limit,
 /// scratch_too_small.
 [[nodiscard]] inline status gemm(const kernel_table& kernels, const gemm_job& job, index_range rows, index_range panels,
@@ -60,8 +61,9 @@ namespace aq {
 /// The same for a matrix whose format is a type.
 template <class Quantizer, class Tile>
 [[nodiscard]] status gemm(const kernel_table& kernels, packed_view<Quantizer, Tile> weights, const activations_view& activations,
-                          matrix_view<float> y, epilogue_ref epilogue = {}) noexcept {
-    return gemm(kernels, gemm_job{weights.weights, activations, y, epilogue});
+                          matrix_view<float> y, epilogue_ref epilogue = {}, void* scratch = nullptr,
+                          std::size_t scratch_bytes = 0) noexcept {
+    return gemm(kernels, gemm_job{weights.weights, activations, y, epilogue}, scratch, scratch_bytes);
 }
 
 }  // namespace aq

@@ -60,7 +60,7 @@ struct output_block {
 };
 
 /// What happens to results before they are stored. A function and its data, not a template, so that a kernel is compiled
-/// once whatever follows it; it is called once a block, which costs nothing that could be measured. See kernels/epilogue.hpp.
+/// once whatever follows it; it may not use matrix tiles; it is called once a block, which costs nothing that could be measured. See kernels/epilogue.hpp.
 struct epilogue_ref {
     void (*apply)(const void* stages, const output_block& block) = nullptr;
     const void* stages = nullptr;

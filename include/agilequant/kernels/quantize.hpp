@@ -87,9 +87,9 @@ private:
     if (!is_valid(format) || format.bits != out.bits) return status::bad_argument;
     const std::size_t needed = quantize_scratch_bytes(layout);
     if (scratch_bytes < needed) return status::scratch_too_small;
-    const bool lacks_rows = out.scales == nullptr || out.zeros == nullptr;
-    const bool lacks_codes =
-        out.codes == nullptr || out.sums == nullptr || layout.runs == nullptr || (scratch == nullptr && needed != 0);
+    const bool lacks_rows =
+        out.scales == nullptr || out.zeros == nullptr || out.codes == nullptr;  // rows have a stride even at k = 0
+    const bool lacks_codes = out.sums == nullptr || layout.runs == nullptr || (scratch == nullptr && needed != 0);
     if (out.m != 0 && (lacks_rows || (lacks_codes && layout.k != 0))) return status::null_pointer;
     if (x.cols == 0)
         x.stride = 0;  // rows without channels still get scale and zero point; no address is made from x, which may be null

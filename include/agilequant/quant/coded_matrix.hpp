@@ -22,7 +22,8 @@ struct weight_format {
     group_scales scales = group_scales::floats;
 };
 
-/// Codes [n,k] with zero points [n,groups] and scales [n,groups], or, two-level, scales [n] and multipliers [n,groups]; column i is the channel that stands i-th along the depth.
+/// Codes [n,k] with zero points [n,groups] and scales [n,groups], or, two-level, scales [n] and multipliers [n,groups], where
+/// |multiplier (code - zero)| <= 127 for every code; whoever fills it in by hand sees to that. Column i is the channel that stands i-th along the depth.
 struct coded_matrix {
     weight_format format;
     std::size_t n = 0, k = 0, groups = 0;
@@ -31,6 +32,7 @@ struct coded_matrix {
     aligned_buffer<std::uint8_t> zeros;
     aligned_buffer<std::uint8_t> multipliers;  ///< 1..127, where the format has integer group scales
 
+    /// Room for `rows` by `cols`, all zero. unsupported_format: not 2..8 bits, or two-level with 8; out_of_memory.
     [[nodiscard]] status reset(weight_format f, std::size_t rows, std::size_t cols) noexcept {
         if (f.bits < 2 || f.bits > (f.scales == group_scales::integers ? 7 : 8)) return status::unsupported_format;
         format = f;

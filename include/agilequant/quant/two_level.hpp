@@ -1,5 +1,5 @@
 /// \file
-/// Group scales as small integers over one float scale a row: s[n,g] = s[n] * m[n,g], after QServe's progressive quantization (section 4.1).
+/// Group scales as small integers over one float scale a row: s[n,g] = s[n] * m[n,g], after QServe's progressive quantization.
 ///
 /// A product of two rows is then an exact integer, sum over g of m (sum (w - zero_w) a), times one float. |m (w - zero_w)| is at
 /// most 127, so that a unit which wants 8-bit operands can be given m (w - zero_w) itself.
@@ -56,9 +56,10 @@ struct refitted {
 
 }  // namespace detail
 
-/// Fits one row of weights: x [k] in groups of `group`, with the scales and zero points that each group has by itself in own[groups].
-/// The row's scale is the least with which no group needs more than its largest multiplier. Of the two multipliers around a group's own
-/// scale the one with the smaller squared error is taken. `codes` are the stored codes, of at most 7 bits.
+/// Fits one row of weights: x [k] in groups of `group`, with the scales and zero points that each group has by itself in
+/// own[groups] -> multipliers [groups], zeros [groups], and the row's scale, which is the least with which no group needs more
+/// than its largest multiplier. Of the two multipliers around a group's own scale the one with the smaller squared error is
+/// taken. `codes` are the stored codes, of at most 7 bits. Ours.
 [[nodiscard]] inline float fit_two_level(const float* x, std::size_t k, std::size_t group, const affine* own, code_range codes,
                                          bool is_asymmetric, std::uint8_t* multipliers, std::uint8_t* zeros) noexcept {
     const std::size_t groups = group_count(k, group);
@@ -70,7 +71,8 @@ struct refitted {
     for (std::size_t g = 0; g < groups; ++g) {
         const float* const values = x + g * group;
         const std::size_t count = std::min(group, k - g * group);
-        const int below = static_cast<int>(own[g].scale / row_scale);
+        // a group of zeros has the scale 1, which may be any multiple of the row's
+        const int below = static_cast<int>(std::min(own[g].scale / row_scale, static_cast<float>(largest_scaled_code)));
         detail::refitted best = detail::refit(own[g], row_scale, below + 1, codes, is_asymmetric);
         const detail::refitted lower = detail::refit(own[g], row_scale, below, codes, is_asymmetric);
         if (squared_error(values, count, lower.fit, codes) <= squared_error(values, count, best.fit, codes)) best = lower;

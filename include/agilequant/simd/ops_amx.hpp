@@ -19,7 +19,8 @@ namespace amx {
 struct ops : avx512vnni::ops {
     static constexpr int tile_rows = 16, tile_bytes = 64;  ///< of a row
 
-    /// Tiles 0..3 are sums; `rows` of tile t are used, all 64 bytes of each. Every tile becomes zero.
+    /// How many rows of tile t are used, all 64 bytes of each. Tiles 0..3 are sums; 4 and, in blocks of 2 x 2, 5 activations; the
+    /// others weights. Every tile becomes zero.
     struct tile_rows_of {
         int at[8];
     };

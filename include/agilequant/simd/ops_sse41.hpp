@@ -29,7 +29,7 @@ struct ops {
     static constexpr int lanes = 4;
     static constexpr block_size block{2, 1};  ///< 8 sums in 16 bits, 4 of weights, 1 of activations: 16 registers
     static constexpr block_size block_of_one_row{1, 2};
-    static constexpr std::size_t row_blocks_worth_unpacking = 4;
+    static constexpr std::size_t row_blocks_worth_unpacking = 16;
     static constexpr bool has_pairs = true;
 
     using i32 = __m128i;
