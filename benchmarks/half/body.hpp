@@ -1,10 +1,10 @@
 // The loops of the baseline, compiled in half/kernels.cpp once for each form, inside its target region; `ops` are its instructions.
 
-/// y (+)= x w^T for Rows rows and Panels panels over `depth` channels. Weights are halves or already floats. `ahead`, where it is not null,
-/// are as many halves that will be needed soon.
+/// y (+)= x w^T for Rows rows and Panels panels over `depth` channels. Weights are halves or already floats. `ahead`, where it is
+/// not 0, is the address of as many halves that will be needed soon; what lies behind the last panel is asked for, never read.
 template <int Rows, int Panels, class Weight>
 void multiply_block(const float* x, const Weight* w, std::size_t panel_stride, std::size_t depth, float* y, std::size_t stride,
-                    bool is_first, const std::uint16_t* ahead) {
+                    bool is_first, std::uintptr_t ahead) {
     constexpr int vectors = Panels * ops::vectors;
     typename ops::f32 sums[Rows][vectors];
     AQ_UNROLL for (int r = 0; r < Rows; ++r) {
@@ -13,7 +13,7 @@ void multiply_block(const float* x, const Weight* w, std::size_t panel_stride, s
         }
     }
     for (std::size_t i = 0; i < depth; ++i) {
-        if (ahead != nullptr) __builtin_prefetch(ahead + i * ops::width);
+        if (ahead != 0) __builtin_prefetch(reinterpret_cast<const void*>(ahead + i * ops::width * sizeof(std::uint16_t)));
         typename ops::f32 columns[vectors];
         AQ_UNROLL for (int v = 0; v < vectors; ++v) {
             const Weight* const panel = w + static_cast<std::size_t>(v / ops::vectors) * panel_stride;
@@ -31,9 +31,10 @@ void multiply_block(const float* x, const Weight* w, std::size_t panel_stride, s
     }
 }
 
+inline std::uintptr_t address_of(const std::uint16_t* p) { return reinterpret_cast<std::uintptr_t>(p); }
+
 template <class Weight>
-using block_function = void (*)(const float*, const Weight*, std::size_t, std::size_t, float*, std::size_t, bool,
-                                const std::uint16_t*);
+using block_function = void (*)(const float*, const Weight*, std::size_t, std::size_t, float*, std::size_t, bool, std::uintptr_t);
 
 template <class Weight, std::size_t... Rows>
 constexpr std::array<block_function<Weight>, sizeof...(Rows)> block_functions(std::index_sequence<Rows...>) {
@@ -66,24 +67,23 @@ inline void multiply_row(const half_job& job, std::size_t first, std::size_t las
     std::size_t panel = first;
     for (; panel + at_once <= last; panel += at_once) {
         multiply_block<1, at_once>(job.packed_x, job.weights + panel * stride, stride, job.k, job.y + panel * ops::width, 0, true,
-                                   nullptr);
+                                   0);
     }
     for (; panel < last; ++panel) {
-        multiply_block<1, 1>(job.packed_x, job.weights + panel * stride, stride, job.k, job.y + panel * ops::width, 0, true,
-                             nullptr);
+        multiply_block<1, 1>(job.packed_x, job.weights + panel * stride, stride, job.k, job.y + panel * ops::width, 0, true, 0);
     }
 }
 
 /// All blocks of rows by one panel, channels from .. from + depth.
 template <class Weight>
 void multiply_rows(const half_job& job, const Weight* w, std::size_t panel, std::size_t from, std::size_t depth,
-                   const std::uint16_t* ahead) {
+                   std::uintptr_t ahead) {
     const std::size_t blocks = block_count(job.m);
     for (std::size_t b = 0; b < blocks; ++b) {
         const aq::index_range rows = aq::piece(job.m, blocks, b);
         const float* const x = job.packed_x + rows.begin * job.k + from * rows.size();
         float* const y = job.y + rows.begin * job.n + panel * ops::width;
-        blocks_of<Weight>[rows.size() - 1](x, w, 0, depth, y, job.n, from == 0, b == 0 ? ahead : nullptr);
+        blocks_of<Weight>[rows.size() - 1](x, w, 0, depth, y, job.n, from == 0, b == 0 ? ahead : 0);
     }
 }
 
@@ -99,11 +99,12 @@ inline void multiply(const half_job& job, std::size_t first, std::size_t last, f
         for (std::size_t panel = first; panel < last; ++panel) {
             const std::uint16_t* const w = job.weights + (panel * job.k + from) * ops::width;
             if (!converts_once) {
-                multiply_rows(job, w, panel, from, depth, w + halves_ahead);
+                multiply_rows(job, w, panel, from, depth, address_of(w) + halves_ahead * sizeof *w);
                 continue;
             }
             for (std::size_t i = 0; i < depth * ops::width; i += ops::lanes) ops::store(scratch + i, ops::load(w + i));
-            multiply_rows(job, static_cast<const float*>(scratch), panel, from, depth, w + job.k * ops::width);
+            multiply_rows(job, static_cast<const float*>(scratch), panel, from, depth,
+                          address_of(w) + job.k * ops::width * sizeof *w);
         }
     }
 }
