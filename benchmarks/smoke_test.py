@@ -37,7 +37,7 @@ def check_names(program):
 def check_run(program):
     done, context, entries = measured(program, "gemm/(avx2|sse41)/w4pca8/m1/n4096/k4096/t1|quantize/avx2/a8/m1/|baseline/f16/m1/n4096/k4096/t1")
     assert done.returncode == 0, done.stdout
-    assert {"cpu", "compiler", "flags", "command", "caches"} <= context.keys(), context
+    assert {"cpu", "compiler", "flags", "command"} <= context.keys(), context  # caches are told by /sys, which a container may lack
     products = [entry for name, entry in entries.items() if name.startswith("gemm/") and "skipped" not in entry]
     for entry in products:
         assert entry["gops"] > 0 and entry["gbps"] > 0 and entry["real_time"] > 0 and entry["repetitions"] == 2, entry
