@@ -68,6 +68,17 @@ TEST_CASE("a size whose bytes overflow is refused and leaves the buffer empty") 
     }
 }
 
+TEST_CASE("buffers from 4 MiB on begin at a large page") {
+    constexpr std::size_t large = 2 * aq::huge_page_bytes;
+    aq::aligned_buffer<unsigned char> b;
+    for (const std::size_t count : {large, large + 1}) {
+        REQUIRE(b.reset(count) == aq::status::ok);
+        CHECK(reinterpret_cast<std::uintptr_t>(b.data()) % aq::huge_page_bytes == 0);
+        CHECK(b.size() == count);
+        CHECK((b[0] == 0 && b[count - 1] == 0));
+    }
+}
+
 TEST_CASE("round_up") {
     CHECK(aq::round_up(0, 16) == 0);
     CHECK(aq::round_up(1, 16) == 16);

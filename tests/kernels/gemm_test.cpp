@@ -339,6 +339,15 @@ TEST_CASE("gemm refuses what does not fit, each with its own status, and leaves 
     CHECK(with([](job_t& j) { j.activations.sums = nullptr; }) == status::null_pointer);
     CHECK(with([](job_t& j) { j.weights.layout.runs = nullptr; }) == status::null_pointer);
     CHECK(with([](job_t& j) { j.weights.layout.depth = 1127289; }) == status::depth_over_limit);
+    static const std::uint8_t multipliers[64] = {};
+    CHECK(with([](job_t& j) {
+              j.weights.multipliers = multipliers;
+              j.weights.layout.total_depth = 133145;
+          }) == status::depth_over_limit);
+    CHECK(with([](job_t& j) {
+              j.weights.multipliers = multipliers;
+              j.weights.bits = 8;
+          }) == status::unsupported_format);
     const aq::index_range bad_rows[] = {{0, 3}, {2, 1}, {3, 3}}, bad_panels[] = {{0, 3}, {1, 0}, {3, 3}};
     for (aq::index_range r : bad_rows) CHECK(aq::gemm(aq::scalar::table, good, r, {0, 2}) == status::bad_shape);
     for (aq::index_range q : bad_panels) CHECK(aq::gemm(aq::scalar::table, good, {0, 2}, q) == status::bad_shape);
@@ -360,6 +369,9 @@ TEST_CASE("gemm refuses what does not fit, each with its own status, and leaves 
     CHECK(answer(job) == status::ok);
     CHECK(z.at(0, 0) == 0.0F);
     job.weights.offsets = nullptr;
+    CHECK(answer(job) == status::null_pointer);
+    job = {flat.w, flat.a, z.view(), {}};
+    job.activations.codes = nullptr;  // rows have a stride, so there are addresses to be made even without depth
     CHECK(answer(job) == status::null_pointer);
 }
 

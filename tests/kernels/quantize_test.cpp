@@ -308,6 +308,14 @@ TEST_CASE("quantize_rows refuses what does not fit, each with its own status, an
     for (std::size_t i = 0; i < 3; ++i) CHECK(aq::bits_of(a.view.scales[i]) == 0xFFFFFFFFU);
     CHECK(answer(good) == status::ok);
 
+    // without channels there is still the zero padding behind each row
+    aq::k_layout flat;
+    REQUIRE(flat.make(0) == status::ok);
+    activation_buffer none(2, flat.view(), {});
+    none.view.codes = nullptr;
+    CHECK(aq::quantize_rows(aq::scalar::table, {x.view().data, 2, 0, 20}, flat.view(), {}, {0, 2}, nullptr, 0, none.view) ==
+          status::null_pointer);
+
     aq::activations_view out;
     CHECK(aq::place_activations(3, l, format_of(9, false), a.storage.data(), a.storage.size(), out) == status::bad_argument);
     CHECK(aq::place_activations(3, l, format_of(1, false), a.storage.data(), a.storage.size(), out) == status::bad_argument);

@@ -61,9 +61,12 @@ struct bits {
                            activation_magnitude(activation_bits));
 }
 
-/// The largest depth of one exact 32-bit sum over all groups of weights with integer group scales, where |m (w - zero)| <= 127.
+/// The largest |m (w - zero)| of weights with integer group scales m (quant/two_level.hpp): what an int8 holds either way.
+inline constexpr int largest_scaled_code = 127;
+
+/// The largest depth of one exact 32-bit sum over all groups of such weights.
 [[nodiscard]] constexpr std::int64_t max_two_level_k(int activation_bits) noexcept {
-    return products_within(std::numeric_limits<std::int32_t>::max(), 127, activation_magnitude(activation_bits));
+    return products_within(std::numeric_limits<std::int32_t>::max(), largest_scaled_code, activation_magnitude(activation_bits));
 }
 
 /// How often pairs of products (as `maddubs` makes them) may be added in 16 bits. Zero: not even once.

@@ -20,9 +20,6 @@ enum class group_scales {
     integers,  ///< one float a row and an integer of 1..127 a group; for 7 bits and fewer
 };
 
-/// The largest |m (w - zero)|.
-inline constexpr int largest_scaled_code = 127;
-
 /// The largest multiplier that codes of this range around this zero point allow; at least 1 for 7 bits and fewer.
 [[nodiscard]] constexpr int largest_multiplier(code_range codes, int zero) noexcept {
     const int below = zero - codes.low, above = codes.high - zero;

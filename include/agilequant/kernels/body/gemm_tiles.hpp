@@ -12,7 +12,7 @@ namespace AQ_ISA {
 /// Which sums a block of tiles has: RowTiles by ColTiles tiles; tile r * ColTiles + c.
 template <int RowTiles, int ColTiles>
 struct tile_block {
-    static_assert(RowTiles * ColTiles == 4, "aq: four tiles of sums, at most two of activations, two or more of weights");
+    static_assert(RowTiles * ColTiles == 4, "aq: there are four tiles of sums, 2 x 2 or 1 x 4.");
     static constexpr int max_rows = RowTiles * ops::tile_rows, cols = ColTiles * gemm_tile::nr;
     std::size_t row, rows;  ///< of y
     std::size_t panel, panels;
