@@ -37,6 +37,7 @@
 #include "agilequant/kernels/epilogue.hpp"
 #include "agilequant/kernels/gemm.hpp"
 #include "agilequant/kernels/gemm_float.hpp"
+#include "agilequant/kernels/packed_multiplier.hpp"
 #include "agilequant/kernels/quantize.hpp"
 #include "agilequant/kernels/quantized_rows.hpp"
 

@@ -46,8 +46,9 @@ struct ops : scalar::ops {
     static constexpr block_size block{3, 2};
     static constexpr block_size block_of_one_row{1, 3};
     static constexpr std::size_t row_blocks_worth_unpacking = 2;
-    static constexpr bool has_pairs = true;
-    struct i16_pairs {
+    template <int WeightMagnitude, int ActivationBits>
+    static constexpr std::int64_t steps_in_16_bits = products_in_16_bits(WeightMagnitude, ActivationBits) / 2;
+    struct i16_sums {
         std::int16_t at[2];
     };
 
@@ -83,8 +84,9 @@ struct ops : scalar::ops {
         if (active == fault::unpacked_code_lost) c.at[3] = 0;
         scalar::ops::store_codes(p, c);
     }
-    static quads broadcast_quad(const std::int8_t* p) {
-        quads q = scalar::ops::broadcast_quad(p);
+    template <int Step>
+    static quads quad(row_quads row) {
+        quads q = scalar::ops::quad<Step>(row);
         if (active == fault::quad_off_by_one) std::rotate(q.at, q.at + 1, q.at + 4);
         return q;
     }
@@ -93,9 +95,8 @@ struct ops : scalar::ops {
         return scalar::ops::add_dot4(sum, w, a);
     }
 
-    static i16_pairs zero_pairs() { return {}; }
-    static i16_pairs multiply_pairs(codes w, quads a) {
-        i16_pairs p;
+    static i16_sums products(codes w, quads a) {
+        i16_sums p;
         for (int i = 0; i < 2; ++i) {
             const int product = w.at[2 * i] * a.at[2 * i] + w.at[2 * i + 1] * a.at[2 * i + 1];
             const int limit = active == fault::pairs_saturate_early ? 2047 : 32767;
@@ -103,11 +104,12 @@ struct ops : scalar::ops {
         }
         return p;
     }
-    static i16_pairs add_pairs(i16_pairs a, i16_pairs b) {
+    static i16_sums add_pairs(i16_sums a, i16_sums b) {
         for (int i = 0; i < 2; ++i) a.at[i] = static_cast<std::int16_t>(a.at[i] + b.at[i]);
         return a;
     }
-    static i32 widen(i16_pairs p) { return p.at[0] + (active == fault::pairs_drop_a_sum ? 0 : p.at[1]); }
+    static i16_sums add_products(i16_sums sum, codes w, quads a) { return add_pairs(sum, products(w, a)); }
+    static i32 widened(i16_sums p) { return p.at[0] + (active == fault::pairs_drop_a_sum ? 0 : p.at[1]); }
 
     static value_range range_of(const float* x, std::size_t count) {
         if (active == fault::range_forgets_last && count != 0) --count;

@@ -50,6 +50,11 @@ struct bits {
     return width < 8 ? unsigned_codes(width).high : signed_codes(width).high;
 }
 
+/// The largest |code - center|.
+[[nodiscard]] constexpr int largest_distance(code_range codes, int center) noexcept {
+    return code_range{codes.low - center, codes.high - center}.magnitude();
+}
+
 /// How many products of codes up to `first` and `second` in magnitude an accumulator up to `limit` holds for certain.
 [[nodiscard]] constexpr std::int64_t products_within(std::int64_t limit, std::int64_t first, std::int64_t second) noexcept {
     return limit / (first * second);
@@ -69,16 +74,20 @@ inline constexpr int largest_scaled_code = 127;
     return products_within(std::numeric_limits<std::int32_t>::max(), largest_scaled_code, activation_magnitude(activation_bits));
 }
 
+/// How many products of weights up to `weight_magnitude` by a-bit activations may be added in 16 bits.
+[[nodiscard]] constexpr std::int64_t products_in_16_bits(int weight_magnitude, int activation_bits) noexcept {
+    return products_within(std::numeric_limits<std::int16_t>::max(), weight_magnitude, activation_magnitude(activation_bits));
+}
+
 /// How often pairs of products (as `maddubs` makes them) may be added in 16 bits. Zero: not even once.
 [[nodiscard]] constexpr std::int64_t pair_sums_in_16_bits(int weight_bits, int activation_bits) noexcept {
-    return products_within(std::numeric_limits<std::int16_t>::max(), weight_codes(weight_bits).high,
-                           activation_magnitude(activation_bits)) /
-           2;
+    return products_in_16_bits(weight_codes(weight_bits).high, activation_bits) / 2;
 }
 
 static_assert(max_k(8, 8) == 66311 && max_k(4, 8) == 1127288 && max_k(4, 4) == 9544371);
 static_assert(max_two_level_k(8) == 133144 && max_two_level_k(4) == 1127288);
 static_assert(pair_sums_in_16_bits(4, 8) == 8 && pair_sums_in_16_bits(4, 4) == 72 && pair_sums_in_16_bits(8, 8) == 0);
+static_assert(products_in_16_bits(15, 8) == 17 && products_in_16_bits(8, 8) == 32 && products_in_16_bits(15, 4) == 145);
 static_assert(products_within(65535, 15, 15) == 291, "the paper's multiplier adds up to 291 unsigned W4A4 products in 16 bits");
 
 }  // namespace aq

@@ -73,19 +73,49 @@
 #define AQ_BUILD_AMX 0
 #endif
 
+#if defined(__ARM_NEON) && AQ_ARM64
+#define AQ_BUILD_NEON 1
+#else
+#define AQ_BUILD_NEON 0
+#endif
+
+#if defined(__ARM_FEATURE_DOTPROD)
+#define AQ_BUILD_DOTPROD AQ_BUILD_NEON
+#else
+#define AQ_BUILD_DOTPROD 0
+#endif
+
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+#define AQ_BUILD_I8MM AQ_BUILD_DOTPROD
+#else
+#define AQ_BUILD_I8MM 0
+#endif
+
+// Before clang 16, arm_neon.h hides the intrinsics of what the build's flags do not name, even inside a target region.
+#if AQ_CLANG && __clang_major__ < 16
+#define AQ_ARM_REGIONS 0
+#else
+#define AQ_ARM_REGIONS AQ_BUILD_NEON
+#endif
+
 #if defined(AQ_STATIC_ISA)
 #define AQ_HAS_SSE41 (AQ_X86 && AQ_BUILD_SSE41)
 #define AQ_HAS_AVX2 (AQ_X86 && AQ_BUILD_AVX2)
 #define AQ_HAS_AVXVNNI (AQ_X86 && AQ_BUILD_AVXVNNI)
 #define AQ_HAS_AVX512VNNI (AQ_X86 && AQ_BUILD_AVX512VNNI)
 #define AQ_HAS_AMX (AQ_X86 && AQ_BUILD_AMX)
+#define AQ_HAS_DOTPROD AQ_BUILD_DOTPROD
+#define AQ_HAS_I8MM AQ_BUILD_I8MM
 #else
 #define AQ_HAS_SSE41 AQ_X86
 #define AQ_HAS_AVX2 AQ_X86
 #define AQ_HAS_AVXVNNI AQ_X86
 #define AQ_HAS_AVX512VNNI AQ_X86
 #define AQ_HAS_AMX AQ_X86
+#define AQ_HAS_DOTPROD (AQ_BUILD_DOTPROD || AQ_ARM_REGIONS)
+#define AQ_HAS_I8MM (AQ_BUILD_I8MM || AQ_ARM_REGIONS)
 #endif
+#define AQ_HAS_NEON AQ_BUILD_NEON
 
 // Between these the compiler may use the instruction sets named, whatever the build's flags say. See dispatch/foreach.hpp.
 #define AQ_PRAGMA(text) _Pragma(#text)

@@ -8,6 +8,7 @@
 #include "agilequant/core/config.hpp"
 
 #if AQ_LINUX
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -34,6 +35,22 @@ inline void ask_for_huge_pages([[maybe_unused]] void* p, [[maybe_unused]] std::s
     return syscall(SYS_arch_prctl, arch_req_xcomp_perm, xfeature_xtiledata) == 0;
 #else
     return false;
+#endif
+}
+
+/// What Linux says of the processor: AT_HWCAP and AT_HWCAP2 of the auxiliary vector. Where cores differ, it is what all of them have.
+[[nodiscard]] inline std::uint64_t hardware_capabilities() noexcept {
+#if AQ_LINUX
+    return getauxval(AT_HWCAP);
+#else
+    return 0;
+#endif
+}
+[[nodiscard]] inline std::uint64_t hardware_capabilities_2() noexcept {
+#if AQ_LINUX
+    return getauxval(AT_HWCAP2);
+#else
+    return 0;
 #endif
 }
 

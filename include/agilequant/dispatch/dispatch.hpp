@@ -33,6 +33,15 @@ inline constexpr isa_entry isa_entries[] = {
 #if AQ_HAS_AMX
     {&amx::table, isa::amx::runs_on},
 #endif
+#if AQ_HAS_NEON
+    {&neon::table, isa::neon::runs_on},
+#endif
+#if AQ_HAS_DOTPROD
+    {&dotprod::table, isa::dotprod::runs_on},
+#endif
+#if 0 && AQ_HAS_I8MM
+    {&i8mm::table, isa::i8mm::runs_on},
+#endif
 };
 
 /// The best kernels for a CPU; never null, scalar runs everywhere.

@@ -26,6 +26,9 @@
 #if AQ_X86
 #include <immintrin.h>
 #endif
+#if AQ_HAS_NEON
+#include <arm_neon.h>
+#endif
 
 // Empty lines keep formatters from sorting what builds on each other.
 
@@ -40,6 +43,8 @@
 
 #include "agilequant/kernels/body/products.hpp"
 
+#include "agilequant/kernels/body/packed_multiplier.hpp"
+
 #include "agilequant/kernels/body/gemm_float.hpp"
 
 #include "agilequant/kernels/body/rows.hpp"
@@ -53,7 +58,7 @@
 
 namespace aq {
 namespace scalar {
-inline constexpr kernel_table table = with_attention(with_quantize(with_gemm_float(with_products({}))));
+inline constexpr kernel_table table = with_attention(with_quantize(with_gemm_float(with_packed_multiplier(with_products({})))));
 }  // namespace scalar
 }  // namespace aq
 
@@ -74,6 +79,8 @@ AQ_REGION_BEGIN("sse4.1")
 
 #include "agilequant/kernels/body/products.hpp"
 
+#include "agilequant/kernels/body/packed_multiplier.hpp"
+
 #include "agilequant/kernels/body/gemm_float.hpp"
 
 #include "agilequant/kernels/body/rows.hpp"
@@ -90,7 +97,7 @@ AQ_REGION_END
 
 namespace aq {
 namespace sse41 {
-inline constexpr kernel_table table = with_attention(with_quantize(with_gemm_float(with_products({}))));
+inline constexpr kernel_table table = with_attention(with_quantize(with_gemm_float(with_packed_multiplier(with_products({})))));
 }  // namespace sse41
 }  // namespace aq
 #endif
@@ -112,6 +119,8 @@ AQ_REGION_BEGIN("avx2")
 
 #include "agilequant/kernels/body/products.hpp"
 
+#include "agilequant/kernels/body/packed_multiplier.hpp"
+
 #include "agilequant/kernels/body/gemm_float.hpp"
 
 #include "agilequant/kernels/body/rows.hpp"
@@ -128,7 +137,7 @@ AQ_REGION_END
 
 namespace aq {
 namespace avx2 {
-inline constexpr kernel_table table = with_attention(with_quantize(with_gemm_float(with_products({}))));
+inline constexpr kernel_table table = with_attention(with_quantize(with_gemm_float(with_packed_multiplier(with_products({})))));
 }  // namespace avx2
 }  // namespace aq
 #endif
@@ -220,5 +229,75 @@ namespace aq {
 namespace amx {
 inline constexpr kernel_table table = with_products(avx512vnni::table);
 }  // namespace amx
+}  // namespace aq
+#endif
+
+#if AQ_HAS_NEON
+#define AQ_ISA neon
+#include "agilequant/simd/ops_neon.hpp"
+
+#include "agilequant/kernels/body/store.hpp"
+
+#include "agilequant/kernels/body/scheme.hpp"
+
+#include "agilequant/kernels/body/micro_kernel.hpp"
+
+#include "agilequant/kernels/body/gemm.hpp"
+
+#include "agilequant/kernels/body/products.hpp"
+
+#include "agilequant/kernels/body/packed_multiplier.hpp"
+
+#include "agilequant/kernels/body/gemm_float.hpp"
+
+#include "agilequant/kernels/body/rows.hpp"
+
+#include "agilequant/kernels/body/quantize.hpp"
+
+#include "agilequant/kernels/body/attention_scores.hpp"
+
+#include "agilequant/kernels/body/attention.hpp"
+#undef AQ_ISA
+
+namespace aq {
+namespace neon {
+inline constexpr kernel_table table = with_attention(with_quantize(with_gemm_float(with_packed_multiplier(with_products({})))));
+}  // namespace neon
+}  // namespace aq
+#endif
+
+#if AQ_HAS_DOTPROD
+#if !AQ_BUILD_DOTPROD
+AQ_REGION_BEGIN("arch=armv8.2-a+dotprod")
+#endif
+#define AQ_ISA dotprod
+#include "agilequant/simd/ops_dotprod.hpp"
+
+#include "agilequant/kernels/body/store.hpp"
+
+#include "agilequant/kernels/body/scheme.hpp"
+
+#include "agilequant/kernels/body/micro_kernel.hpp"
+
+#include "agilequant/kernels/body/gemm.hpp"
+
+#include "agilequant/kernels/body/products.hpp"
+
+#include "agilequant/kernels/body/rows.hpp"
+
+#include "agilequant/kernels/body/quantize.hpp"
+
+#include "agilequant/kernels/body/attention_scores.hpp"
+
+#include "agilequant/kernels/body/attention.hpp"
+#undef AQ_ISA
+#if !AQ_BUILD_DOTPROD
+AQ_REGION_END
+#endif
+
+namespace aq {
+namespace dotprod {
+inline constexpr kernel_table table = with_attention(with_quantize(with_products(neon::table)));
+}  // namespace dotprod
 }  // namespace aq
 #endif

@@ -19,7 +19,10 @@ enum class feature : std::uint32_t {
     avx2 = 1U << 1,
     avxvnni = 1U << 2,
     avx512vnni = 1U << 3,  ///< with F, BW and VL
-    amx_int8 = 1U << 4     ///< tiles and their int8 products, and a process that may use them
+    amx_int8 = 1U << 4,    ///< tiles and their int8 products, and a process that may use them
+    neon = 1U << 5,        ///< Armv8.0's Advanced SIMD
+    dotprod = 1U << 6,     ///< sdot and udot
+    i8mm = 1U << 7         ///< smmla, ummla and usmmla
 };
 
 struct cpu {
@@ -53,6 +56,19 @@ struct x86_registers {
         .with(feature::amx_int8, has_vnni && has_tiles && r.may_use_tiles);
 }
 
+/// The words in which Linux, on 64-bit Arm, tells a process what all cores of the machine have.
+struct arm_capabilities {
+    std::uint64_t hwcap = 0, hwcap2 = 0;
+};
+
+/// A feature counts only with those that it builds on.
+[[nodiscard]] constexpr cpu cpu_of(const arm_capabilities& c) noexcept {
+    const bool has_neon = (c.hwcap >> 1 & 1U) != 0;                     // HWCAP_ASIMD
+    const bool has_dotprod = has_neon && (c.hwcap >> 20 & 1U) != 0;     // HWCAP_ASIMDDP
+    const bool has_i8mm = has_dotprod && (c.hwcap2 >> 13 & 1U) != 0;    // HWCAP2_I8MM
+    return cpu{}.with(feature::neon, has_neon).with(feature::dotprod, has_dotprod).with(feature::i8mm, has_i8mm);
+}
+
 #if AQ_X86
 [[nodiscard]] inline x86_registers read_registers() noexcept {
     x86_registers r;
@@ -80,6 +96,11 @@ struct x86_registers {
 #if AQ_X86
     static const cpu found = cpu_of(read_registers());
     return found;
+#elif AQ_ARM64 && AQ_LINUX
+    static const cpu found = cpu_of(arm_capabilities{hardware_capabilities(), hardware_capabilities_2()});
+    return found;
+#elif AQ_ARM64  // elsewhere nothing is asked: what the build's flags allow
+    return cpu{}.with(feature::neon, AQ_BUILD_NEON).with(feature::dotprod, AQ_BUILD_DOTPROD).with(feature::i8mm, AQ_BUILD_I8MM);
 #else
     return cpu{};
 #endif

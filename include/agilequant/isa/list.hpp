@@ -48,8 +48,29 @@ struct amx : avx512vnni {
 };
 #endif
 
+#if AQ_HAS_NEON
+struct neon : scalar {
+    static constexpr const char* name = "neon";
+    [[nodiscard]] static constexpr bool runs_on(const cpu& c) noexcept { return c.has(feature::neon); }
+};
+#endif
+
+#if AQ_HAS_DOTPROD
+struct dotprod : neon {
+    static constexpr const char* name = "dotprod";
+    [[nodiscard]] static constexpr bool runs_on(const cpu& c) noexcept { return c.has(feature::dotprod); }
+};
+#endif
+
+#if AQ_HAS_I8MM
+struct i8mm : dotprod {
+    static constexpr const char* name = "i8mm";
+    [[nodiscard]] static constexpr bool runs_on(const cpu& c) noexcept { return c.has(feature::i8mm); }
+};
+#endif
+
 /// Every name that there is in any build: so that a name can be refused as absent or as unknown.
-inline constexpr const char* names[] = {"scalar", "sse41", "avx2", "avxvnni", "avx512vnni", "amx"};
+inline constexpr const char* names[] = {"scalar", "sse41", "avx2", "avxvnni", "avx512vnni", "amx", "neon", "dotprod", "i8mm"};
 
 }  // namespace isa
 }  // namespace aq

@@ -36,6 +36,7 @@ struct activations_view {
     float* scales = nullptr;        ///< [m]
     std::int32_t* zeros = nullptr;  ///< [m]
     std::int32_t* sums = nullptr;   ///< [m, groups] sum of 2^exponent * code over the group
+    bool is_unsigned = false;       ///< no code is negative: kernels/packed_multiplier.hpp asks for it
 };
 
 /// Bytes from one row of activation codes to the next. Behind the last position there are always 48 bytes or more, so that a
@@ -125,6 +126,7 @@ struct kernel_table {
     tile_shape tile;
     gemm_function gemm[3][2] = {};  ///< [2, 4, 8 stored weight bits][4, 8 activation bits]
     gemm_scratch_function gemm_scratch = nullptr;
+    gemm_function gemm_packed_multiplier = nullptr;  ///< 4 stored weight bits by unsigned codes of at most 4 bits; scratch: null
     std::size_t panel_step = 1;  ///< ranges of panels for several threads are best cut at multiples of this
     gemm_float_function gemm_float = nullptr;
     quantize_function quantize = nullptr;

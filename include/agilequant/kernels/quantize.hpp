@@ -49,6 +49,11 @@ private:
     return !f.is_static || (good_scale && f.fixed.zero >= codes.low && f.fixed.zero <= codes.high);
 }
 
+/// Whether no code of a format is negative.
+[[nodiscard]] inline bool is_unsigned(const activation_format& f) noexcept {
+    return activation_codes(f.bits, f.is_asymmetric).low >= 0;
+}
+
 /// Bytes that quantized activations [m,k] of this layout need; give them a buffer aligned to 64 bytes.
 [[nodiscard]] inline std::size_t activation_bytes(std::size_t m, const k_layout_view& layout) noexcept {
     detail::carver counted(nullptr);
@@ -71,13 +76,14 @@ private:
     if (storage == nullptr && needed != 0) return status::null_pointer;
     detail::carver from(static_cast<std::byte*>(storage));
     out = detail::carve_activations(from, m, layout, format.bits);
+    out.is_unsigned = is_unsigned(format);
     return status::ok;
 }
 
 /// Quantizes rows `rows` of x [m,k] into `out`, made by place_activations for the same layout and format. Exact: equals
 /// quant/uniform.hpp on x / 2^exponent. `scratch` as quantize_scratch_bytes says; x and out do not overlap. Calls for disjoint
 /// rows may run at the same time, each with a scratch of its own.
-/// bad_shape, bad_stride, null_pointer, wrong_layout, scratch_too_small, bad_argument: not is_valid(format), or out is for other bits.
+/// bad_shape, bad_stride, null_pointer, wrong_layout, scratch_too_small, bad_argument: not is_valid(format), or out is for other bits or for unsigned codes alone.
 [[nodiscard]] inline status quantize_rows(const kernel_table& kernels, matrix_view<const float> x, const k_layout_view& layout,
                                           const activation_format& format, index_range rows, void* scratch,
                                           std::size_t scratch_bytes, const activations_view& out) noexcept {
@@ -85,6 +91,7 @@ private:
     if (x.cols != layout.k || x.rows != out.m || rows.end > x.rows || rows.begin > rows.end) return status::bad_shape;
     if (out.layout_id != layout.id || out.stride != activation_stride(layout.packed)) return status::wrong_layout;
     if (!is_valid(format) || format.bits != out.bits) return status::bad_argument;
+    if (out.is_unsigned && !is_unsigned(format)) return status::bad_argument;
     const std::size_t needed = quantize_scratch_bytes(layout);
     if (scratch_bytes < needed) return status::scratch_too_small;
     const bool lacks_rows =

@@ -3,11 +3,11 @@
 ///
 /// | instruction | use | latency, per cycle on Zen 3 | on Ice Lake |
 /// |---|---|---|---|
-/// | vpmaddubsw | multiply_pairs: u8 by s8, two products a 16-bit lane, saturating (never reached: core/bits.hpp) | 3, 2 | 5, 2 |
-/// | vpmaddwd | widen; dot4 of 8-bit weights; add_dot | 3, 2 | 5, 2 |
+/// | vpmaddubsw | products: u8 by s8, two products a 16-bit lane, saturating (never reached: core/bits.hpp) | 3, 2 | 5, 2 |
+/// | vpmaddwd | widened; dot4 of 8-bit weights; add_dot | 3, 2 | 5, 2 |
 /// | vpaddw, vpaddd | sums | 1, 4 | 1, 3 |
 /// | vpand, vpsrlw | planes | 1, 4 and 1, 2 | 1, 3 and 1, 2 |
-/// | vpbroadcastd m32 | broadcast_quad | 8, 2 | 7, 2 |
+/// | vpbroadcastd m32 | quad | 8, 2 | 7, 2 |
 /// | vpmovsxbd m64 | load_i8_as_i32 | 11, 2/3 | 8, 1 |
 /// | vpslld xmm | shift_left | 1, 2 | 4, 1 |
 /// | vperm2f128, vshufps, vaddps | tree_across: 4 adds, 2, 1 and twice as many shuffles for 8 sums | 3, 1; 1, 2; 3, 2 | 3, 1; 1, 2; 4, 2 |
@@ -27,19 +27,23 @@
 namespace aq {
 namespace avx2 {
 
-struct ops {
+struct ops : ops_defaults {
     static constexpr int lanes = 8;
     static constexpr block_size block{4, 1};  ///< 8 sums in 16 bits, 2 of weights, 1 of activations, constants: 16 registers
+    static constexpr std::size_t prefetch_bytes = 1024;
     static constexpr block_size block_of_one_row{1, 2};
     static constexpr std::size_t row_blocks_worth_unpacking = 16;
-    static constexpr bool has_pairs = true;
+    template <int WeightMagnitude, int ActivationBits>
+    static constexpr std::int64_t steps_in_16_bits = products_in_16_bits(WeightMagnitude, ActivationBits) / 2;
 
     using i32 = __m256i;
+    using narrow = i32;  ///< an integer of at most 16 bits, as sub_product16 takes it
     using f32 = __m256;
     using codes = __m256i;
     using quads = __m256i;
-    using i16_pairs = __m256i;
+    using i16_sums = __m256i;
 
+    static AQ_INLINE i32 start_sum(const std::int32_t*) { return zero_i32(); }
     static AQ_INLINE i32 zero_i32() { return _mm256_setzero_si256(); }
     static AQ_INLINE i32 broadcast_i32(std::int32_t v) { return _mm256_set1_epi32(v); }
     static AQ_INLINE i32 load_u8_as_i32(const std::uint8_t* p) {
@@ -48,7 +52,10 @@ struct ops {
     static AQ_INLINE i32 add(i32 a, i32 b) { return _mm256_add_epi32(a, b); }
     static AQ_INLINE i32 sub(i32 a, i32 b) { return _mm256_sub_epi32(a, b); }
     static AQ_INLINE i32 mul(i32 a, i32 b) { return _mm256_mullo_epi32(a, b); }
-    static AQ_INLINE i32 sub_product16(i32 s, i32 w, i32 a) { return sub(s, _mm256_madd_epi16(w, a)); }
+    static AQ_INLINE narrow load_u8_as_narrow(const std::uint8_t* p) { return load_u8_as_i32(p); }
+    static AQ_INLINE narrow sub_narrow(narrow a, narrow b) { return sub(a, b); }
+    static AQ_INLINE narrow broadcast_narrow(std::int32_t v) { return broadcast_i32(v); }
+    static AQ_INLINE i32 sub_product16(i32 s, narrow w, narrow a) { return sub(s, _mm256_madd_epi16(w, a)); }
     static AQ_INLINE i32 shift_left(i32 a, int count) { return _mm256_sll_epi32(a, _mm_cvtsi32_si128(count)); }
 
     static AQ_INLINE f32 broadcast_f32(float v) { return _mm256_set1_ps(v); }
@@ -70,26 +77,65 @@ struct ops {
         else return _mm256_and_si256(_mm256_srli_epi16(c, Bits * p), _mm256_set1_epi8((1 << Bits) - 1));
     }
     static AQ_INLINE void store_codes(std::uint8_t* p, codes c) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), c); }
-    static AQ_INLINE quads broadcast_quad(const std::int8_t* p) {
+    template <int Step>
+    static AQ_INLINE quads quad(row_quads row) {
         std::int32_t four;
-        std::memcpy(&four, p, sizeof four);
+        std::memcpy(&four, row + 4 * Step, sizeof four);
         return _mm256_set1_epi32(four);
     }
 
-    static AQ_INLINE i16_pairs zero_pairs() { return _mm256_setzero_si256(); }
-    static AQ_INLINE i16_pairs multiply_pairs(codes w, quads a) { return _mm256_maddubs_epi16(w, a); }
-    static AQ_INLINE i16_pairs add_pairs(i16_pairs a, i16_pairs b) {
-        i16_pairs sum = _mm256_add_epi16(a, b);
+    static AQ_INLINE i16_sums products(codes w, quads a) { return _mm256_maddubs_epi16(w, a); }
+    static AQ_INLINE i16_sums add_pairs(i16_sums a, i16_sums b) {
+        i16_sums sum = _mm256_add_epi16(a, b);
         asm("" : "+x"(sum));  // keeps gcc from making a tree of a chain of sums, for which there are not registers enough
         return sum;
     }
-    static AQ_INLINE i32 widen(i16_pairs p) { return _mm256_madd_epi16(p, _mm256_set1_epi16(1)); }
+    static AQ_INLINE i32 widened(i16_sums p) { return _mm256_madd_epi16(p, _mm256_set1_epi16(1)); }
+
+    static AQ_INLINE i16_sums add_products(i16_sums sum, codes w, quads a) { return add_pairs(sum, products(w, a)); }
 
     /// 8-bit weights saturate vpmaddubsw, so even and odd bytes are widened first: two vpmaddwd, exact.
     static AQ_INLINE i32 add_dot4(i32 sum, codes w, quads a) {
         const __m256i w_even = _mm256_and_si256(w, _mm256_set1_epi16(0xFF)), w_odd = _mm256_srli_epi16(w, 8);
         const __m256i a_even = _mm256_srai_epi16(_mm256_slli_epi16(a, 8), 8), a_odd = _mm256_srai_epi16(a, 8);
         return add(sum, add(_mm256_madd_epi16(w_even, a_even), _mm256_madd_epi16(w_odd, a_odd)));
+    }
+
+    // The packed multiplier: see ops_scalar.hpp. A product of two codes by one fits 16 bits, so pmullw does for 32-bit lanes.
+    using packed_quads = __m256i;
+    struct packed_sums {
+        __m256i at[4];  ///< of rows 0 and 4, 1 and 5, 2 and 6, 3 and 7: the four places of a quad
+    };
+    static constexpr block_size packed_multiplier_block{2, 1};
+    template <int Step>
+    static AQ_INLINE packed_quads packed_quad(row_quads row) {
+        const __m256i places = _mm256_setr_epi32(-256, -255, -254, -253, -256, -255, -254, -253);  // bytes 0 .. 3, zero-extended
+        return _mm256_shuffle_epi8(quad<Step>(row), places);
+    }
+    static AQ_INLINE packed_sums zero_packed_sums() { return {{zero_i32(), zero_i32(), zero_i32(), zero_i32()}}; }
+    static AQ_INLINE packed_sums add_packed_products(packed_sums sum, codes low, codes high, packed_quads a) {
+        const __m256i zero = zero_i32(), first = _mm256_unpacklo_epi8(low, high), second = _mm256_unpackhi_epi8(low, high);
+        const __m256i pairs[] = {_mm256_unpacklo_epi16(first, zero), _mm256_unpackhi_epi16(first, zero), _mm256_unpacklo_epi16(second, zero),
+                                 _mm256_unpackhi_epi16(second, zero)};
+        AQ_UNROLL for (int i = 0; i < 4; ++i) {
+            const __m256i products = _mm256_mullo_epi16(pairs[i], a);
+            const __m256i both = _mm256_or_si256(products, _mm256_slli_epi32(products, 8));
+            sum.at[i] = add(sum.at[i], _mm256_and_si256(both, _mm256_set1_epi32(0x00FF00FF)));
+        }
+        return sum;
+    }
+    /// Of v[0] .. v[3], four lanes by four lanes.
+    static AQ_INLINE i32 sum_across_quads(const i32 (&v)[4]) {
+        return _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
+    }
+    static AQ_INLINE void add_split(i32& low, i32& high, const packed_sums& sum) {
+        i32 lows[4], highs[4];
+        AQ_UNROLL for (int i = 0; i < 4; ++i) {
+            lows[i] = _mm256_and_si256(sum.at[i], _mm256_set1_epi32(0xFFFF));
+            highs[i] = _mm256_srli_epi32(sum.at[i], 16);
+        }
+        low = add(low, sum_across_quads(lows));
+        high = add(high, sum_across_quads(highs));
     }
 
     // What attention needs beside: see ops_scalar.hpp.
@@ -143,7 +189,7 @@ struct ops {
             const __m256i codes_u8x32 =
                 _mm256_set_m128i(_mm_and_si128(_mm_srli_epi16(bytes, 4), mask), _mm_and_si128(bytes, mask));
             const __m256i a_i8x32 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a));
-            return _mm256_add_epi32(sum, widen(_mm256_maddubs_epi16(codes_u8x32, a_i8x32)));
+            return _mm256_add_epi32(sum, widened(_mm256_maddubs_epi16(codes_u8x32, a_i8x32)));
         }
     }
 
@@ -170,7 +216,7 @@ struct ops {
         std::size_t i = 0;
         for (; count - i >= 32; i += 32) {
             const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(c + i));
-            sums = _mm256_add_epi32(sums, widen(_mm256_maddubs_epi16(ones, bytes)));
+            sums = _mm256_add_epi32(sums, widened(_mm256_maddubs_epi16(ones, bytes)));
         }
         __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
         if (i < count) {

@@ -4,7 +4,7 @@
 /// | instruction | use | latency, per cycle on Ice Lake | on Zen 4 |
 /// |---|---|---|---|
 /// | vpdpbusd zmm | add_dot4: u8 by s8, four products a lane, added in 32 bits without saturating | 5, 1 (2 on servers) | 4, 1 |
-/// | vpbroadcastd zmm, m32 | broadcast_quad: a load, no arithmetic port | 8, 2 | 8, 1 |
+/// | vpbroadcastd zmm, m32 | quad: a load, no arithmetic port | 8, 2 | 8, 1 |
 /// | vpmulld, vcvtdq2ps, vmulps, vaddps zmm | the step from a group's sum to its float | 10, 1; 4, 1; 4, 1; 4, 1 | 3, 1; 3, 1; 3, 1; 3, 1 |
 #pragma once
 
@@ -21,20 +21,22 @@
 namespace aq {
 namespace avx512vnni {
 
-struct ops {
+struct ops : ops_defaults {
     static constexpr int lanes = 16;
     static constexpr block_size block{8, 3};  ///< 24 sums, 3 of weights, 1 of activations, constants: 32 registers
+    static constexpr std::size_t prefetch_bytes = 1024;
     static constexpr block_size block_of_one_row{1, 2};
     static constexpr std::size_t row_blocks_worth_unpacking = 0;  ///< never: measured on Zen 4
-    static constexpr bool has_pairs = false;
     /// Masks of all lanes: the forms without a mask warn of an uninitialized register in gcc 12, to the same code.
     static constexpr __mmask16 all = 0xFFFF;
 
     using i32 = __m512i;
+    using narrow = i32;  ///< an integer of at most 16 bits, as sub_product16 takes it
     using f32 = __m512;
     using codes = __m512i;
     using quads = __m512i;
 
+    static AQ_INLINE i32 start_sum(const std::int32_t*) { return zero_i32(); }
     static AQ_INLINE i32 zero_i32() { return _mm512_setzero_si512(); }
     static AQ_INLINE i32 broadcast_i32(std::int32_t v) { return _mm512_set1_epi32(v); }
     static AQ_INLINE i32 load_u8_as_i32(const std::uint8_t* p) {
@@ -43,7 +45,10 @@ struct ops {
     static AQ_INLINE i32 add(i32 a, i32 b) { return _mm512_add_epi32(a, b); }
     static AQ_INLINE i32 sub(i32 a, i32 b) { return _mm512_sub_epi32(a, b); }
     static AQ_INLINE i32 mul(i32 a, i32 b) { return _mm512_mullo_epi32(a, b); }
-    static AQ_INLINE i32 sub_product16(i32 s, i32 w, i32 a) { return sub(s, _mm512_madd_epi16(w, a)); }
+    static AQ_INLINE narrow load_u8_as_narrow(const std::uint8_t* p) { return load_u8_as_i32(p); }
+    static AQ_INLINE narrow sub_narrow(narrow a, narrow b) { return sub(a, b); }
+    static AQ_INLINE narrow broadcast_narrow(std::int32_t v) { return broadcast_i32(v); }
+    static AQ_INLINE i32 sub_product16(i32 s, narrow w, narrow a) { return sub(s, _mm512_madd_epi16(w, a)); }
     static AQ_INLINE i32 shift_left(i32 a, int count) { return _mm512_maskz_sll_epi32(all, a, _mm_cvtsi32_si128(count)); }
 
     static AQ_INLINE f32 broadcast_f32(float v) { return _mm512_set1_ps(v); }
@@ -68,9 +73,10 @@ struct ops {
             return _mm512_and_si512(shifted, _mm512_set1_epi8((1 << Bits) - 1));
         }
     }
-    static AQ_INLINE quads broadcast_quad(const std::int8_t* p) {
+    template <int Step>
+    static AQ_INLINE quads quad(row_quads row) {
         std::int32_t four;
-        std::memcpy(&four, p, sizeof four);
+        std::memcpy(&four, row + 4 * Step, sizeof four);
         return _mm512_set1_epi32(four);
     }
     static AQ_INLINE i32 add_dot4(i32 sum, codes w, quads a) { return _mm512_dpbusd_epi32(sum, w, a); }

@@ -14,7 +14,9 @@ namespace avxvnni {
 struct ops : avx2::ops {
     static constexpr block_size block{6, 1};  ///< 12 sums, 2 of weights, 1 of activations, a mask: 16 registers
     static constexpr block_size block_of_one_row{1, 4};
-    static constexpr bool has_pairs = false;
+
+    template <int, int>
+    static constexpr std::int64_t steps_in_16_bits = 0;  ///< it has no need of them
 
     static AQ_INLINE i32 add_dot4(i32 sum, codes w, quads a) { return _mm256_dpbusd_avx_epi32(sum, w, a); }
 };

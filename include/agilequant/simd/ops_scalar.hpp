@@ -4,7 +4,11 @@
 /// | operation | meaning for each lane l |
 /// |---|---|
 /// | add_dot4(s, w, a) | s plus the sum over j < 4 of w[4l+j] a[4l+j], u8 by s8 into i32, exact |
-/// | sub_product16(s, w, a) | s - w a, for w in 0..255 and |a| < 2^15 |
+/// | quad<S>(row) | codes 4 S .. 4 S + 3 of a k_step, for every lane |
+/// | sub_product16(s, w, a) | s - w a, for narrow |w| < 256 and |a| < 2^15 |
+/// | products(w, a), add_products(p, w, a) | as add_dot4, in 16-bit sums; widened(p) adds those up |
+/// | add_two_steps(s, w, a) | two add_dot4, into halves of 32-bit sums; sum_of_halves(s) adds those up |
+/// | add_packed_products(p, low, high, a) | two rows' products, added to two 16-bit sums of a 32-bit lane; add_split(s, t, p) adds those up |
 /// | plane<B>(c, p) | bits B p .. B p + B of each byte |
 /// | range_of, encode, sum_of | quant/uniform.hpp over a row whose length is a multiple of k_step; vectors do the first two in body/rows.hpp |
 /// | store_clipped(out, v, clip) | 16 integers as int8, clipped; vectors only |
@@ -23,21 +27,49 @@
 
 namespace aq {
 
-/// How many rows of activations and panels of weights a block keeps in registers.
+/// How many rows of activations a block keeps in registers, and how many panels of weights, or which part of one: one `parts`th.
 struct block_size {
-    int rows = 1, panels = 1;
+    int rows = 1, panels = 1, parts = 1;
+};
+
+/// Where 32-bit sums begin: at 0, or at the bits of 1.5 2^23. From there on, adding an integer v up to 2^22 in magnitude to the bits
+/// gives the bits of 1.5 2^23 + v, so that one exact subtraction of floats is the conversion of the sum.
+inline constexpr float float_start = 12582912.0F;
+inline constexpr std::int32_t sum_starts[2][4] = {{0, 0, 0, 0}, {0x4B400000, 0x4B400000, 0x4B400000, 0x4B400000}};
+inline constexpr std::uint64_t largest_started_sum = std::uint64_t{1} << 22;
+
+/// What most instruction sets have in common; each says otherwise where it differs.
+struct ops_defaults {
+    static constexpr block_size block_of_few_rows{0, 1};          ///< for as many rows or fewer; 0: the block of many serves them
+    static constexpr std::size_t row_blocks_worth_unpacking = 0;  ///< from how many blocks of rows on; 0: never
+    static constexpr std::size_t prefetch_bytes = 0;              ///< how far ahead a block of rows fetches codes; 0: not at all
+    static constexpr bool has_two_steps = false;
+    static constexpr bool has_float_start = false;  ///< converts 32-bit sums by where they begin, see float_start
+
+    /// How many steps of four products a row an i16_sums holds, of weights up to WeightMagnitude; 0: it has none.
+    template <int WeightMagnitude, int ActivationBits>
+    static constexpr std::int64_t steps_in_16_bits = 0;
+
+    /// plane<Bits> gives code - center, and unpacked codes are code - unpacked_center.
+    template <int Bits>
+    static constexpr int center = 0;
+    template <int Bits>
+    static constexpr int unpacked_center = center<Bits>;
+
+    using row_quads = const std::int8_t*;  ///< a k_step of activation codes of a row: here quads are read one by one
+    static AQ_INLINE row_quads load_quads(const std::int8_t* p) { return p; }
 };
 
 namespace scalar {
 
-struct ops {
+struct ops : ops_defaults {
     static constexpr int lanes = 1;
     static constexpr block_size block{1, 1};             ///< of a GEMM, as large as registers allow
     static constexpr block_size block_of_one_row{1, 1};  ///< panels are streams from memory
     static constexpr std::size_t row_blocks_worth_unpacking = 4;
-    static constexpr bool has_pairs = false;  ///< no 16-bit sums
 
     using i32 = std::int32_t;
+    using narrow = i32;  ///< an integer of at most 16 bits, as sub_product16 takes it
     using f32 = float;
     struct codes {
         std::uint8_t at[4];
@@ -46,13 +78,17 @@ struct ops {
         std::int8_t at[4];
     };
 
+    static AQ_INLINE i32 start_sum(const std::int32_t*) { return zero_i32(); }
     static AQ_INLINE i32 zero_i32() { return 0; }
     static AQ_INLINE i32 broadcast_i32(std::int32_t v) { return v; }
     static AQ_INLINE i32 load_u8_as_i32(const std::uint8_t* p) { return *p; }
     static AQ_INLINE i32 add(i32 a, i32 b) { return a + b; }
     static AQ_INLINE i32 sub(i32 a, i32 b) { return a - b; }
     static AQ_INLINE i32 mul(i32 a, i32 b) { return a * b; }
-    static AQ_INLINE i32 sub_product16(i32 s, i32 w, i32 a) { return s - w * a; }
+    static AQ_INLINE narrow load_u8_as_narrow(const std::uint8_t* p) { return load_u8_as_i32(p); }
+    static AQ_INLINE narrow sub_narrow(narrow a, narrow b) { return sub(a, b); }
+    static AQ_INLINE narrow broadcast_narrow(std::int32_t v) { return broadcast_i32(v); }
+    static AQ_INLINE i32 sub_product16(i32 s, narrow w, narrow a) { return s - w * a; }
     static AQ_INLINE i32 shift_left(i32 a, int count) { return a * (i32{1} << count); }
 
     static AQ_INLINE f32 broadcast_f32(float v) { return v; }
@@ -74,14 +110,41 @@ struct ops {
         return c;
     }
     static AQ_INLINE void store_codes(std::uint8_t* p, codes c) { std::memcpy(p, c.at, sizeof c.at); }
-    static AQ_INLINE quads broadcast_quad(const std::int8_t* p) {
+    template <int Step>
+    static AQ_INLINE quads quad(row_quads row) {
         quads q;
-        std::memcpy(q.at, p, sizeof q.at);
+        std::memcpy(q.at, row + 4 * Step, sizeof q.at);
         return q;
     }
     static AQ_INLINE i32 add_dot4(i32 sum, codes w, quads a) {
         for (int j = 0; j < 4; ++j) sum += w.at[j] * a.at[j];
         return sum;
+    }
+
+    // The packed multiplier (body/packed_multiplier.hpp): the codes of two rows, a byte apart, share the multiplication by a code.
+    using packed_quads = quads;
+    struct packed_sums {
+        std::uint32_t at[4];  ///< for each place in four the sum of `high`'s row in the upper 16 bits, of `low`'s in the lower ones
+    };
+    static constexpr block_size packed_multiplier_block{1, 1, 8};
+    template <int Step>
+    static AQ_INLINE packed_quads packed_quad(row_quads row) {
+        return quad<Step>(row);
+    }
+    static AQ_INLINE packed_sums zero_packed_sums() { return {}; }
+    static AQ_INLINE packed_sums add_packed_products(packed_sums sum, codes low, codes high, packed_quads a) {
+        for (int j = 0; j < 4; ++j) {
+            const std::uint32_t pair = std::uint32_t{high.at[j]} << 8 | low.at[j];
+            const std::uint32_t products = pair * static_cast<std::uint32_t>(a.at[j]);  // [high a | low a], 8 bits each
+            sum.at[j] += (products | products << 8) & 0x00FF00FFU;                      // [0 | high a | 0 | low a]
+        }
+        return sum;
+    }
+    static AQ_INLINE void add_split(i32& low, i32& high, packed_sums sum) {
+        for (const std::uint32_t both : sum.at) {
+            low += static_cast<i32>(both & 0xFFFFU);
+            high += static_cast<i32>(both >> 16);
+        }
     }
 
     // What attention needs beside.

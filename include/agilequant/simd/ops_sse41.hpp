@@ -4,11 +4,11 @@
 ///
 /// | instruction | use | latency, per cycle on Zen 3 | on Ice Lake |
 /// |---|---|---|---|
-/// | pmaddubsw | multiply_pairs: u8 by s8, two products a 16-bit lane, saturating (never reached: core/bits.hpp) | 3, 2 | 5, 2 |
-/// | pmaddwd | widen; add_dot4 of 8-bit weights; add_dot | 3, 2 | 5, 2 |
+/// | pmaddubsw | products: u8 by s8, two products a 16-bit lane, saturating (never reached: core/bits.hpp) | 3, 2 | 5, 2 |
+/// | pmaddwd | widened; add_dot4 of 8-bit weights; add_dot | 3, 2 | 5, 2 |
 /// | paddw, paddd | sums | 1, 4 | 1, 3 |
 /// | pand, psrlw | planes | 1, 4 and 1, 2 | 1, 3 and 1, 2 |
-/// | movd, pshufd | broadcast_quad: a load and a shuffle | 1, 2 | 1, 2 |
+/// | movd, pshufd | quad: a load and a shuffle | 1, 2 | 1, 2 |
 /// (the scheduling models of llvm-mca 14)
 #pragma once
 
@@ -25,26 +25,33 @@
 namespace aq {
 namespace sse41 {
 
-struct ops {
+struct ops : ops_defaults {
     static constexpr int lanes = 4;
     static constexpr block_size block{2, 1};  ///< 8 sums in 16 bits, 4 of weights, 1 of activations: 16 registers
+    static constexpr std::size_t prefetch_bytes = 1024;
     static constexpr block_size block_of_one_row{1, 2};
     static constexpr std::size_t row_blocks_worth_unpacking = 16;
-    static constexpr bool has_pairs = true;
+    template <int WeightMagnitude, int ActivationBits>
+    static constexpr std::int64_t steps_in_16_bits = products_in_16_bits(WeightMagnitude, ActivationBits) / 2;
 
     using i32 = __m128i;
+    using narrow = i32;  ///< an integer of at most 16 bits, as sub_product16 takes it
     using f32 = __m128;
     using codes = __m128i;
     using quads = __m128i;
-    using i16_pairs = __m128i;
+    using i16_sums = __m128i;
 
+    static AQ_INLINE i32 start_sum(const std::int32_t*) { return zero_i32(); }
     static AQ_INLINE i32 zero_i32() { return _mm_setzero_si128(); }
     static AQ_INLINE i32 broadcast_i32(std::int32_t v) { return _mm_set1_epi32(v); }
     static AQ_INLINE i32 load_u8_as_i32(const std::uint8_t* p) { return _mm_cvtepu8_epi32(load_4_bytes(p)); }
     static AQ_INLINE i32 add(i32 a, i32 b) { return _mm_add_epi32(a, b); }
     static AQ_INLINE i32 sub(i32 a, i32 b) { return _mm_sub_epi32(a, b); }
     static AQ_INLINE i32 mul(i32 a, i32 b) { return _mm_mullo_epi32(a, b); }
-    static AQ_INLINE i32 sub_product16(i32 s, i32 w, i32 a) { return sub(s, _mm_madd_epi16(w, a)); }
+    static AQ_INLINE narrow load_u8_as_narrow(const std::uint8_t* p) { return load_u8_as_i32(p); }
+    static AQ_INLINE narrow sub_narrow(narrow a, narrow b) { return sub(a, b); }
+    static AQ_INLINE narrow broadcast_narrow(std::int32_t v) { return broadcast_i32(v); }
+    static AQ_INLINE i32 sub_product16(i32 s, narrow w, narrow a) { return sub(s, _mm_madd_epi16(w, a)); }
     static AQ_INLINE i32 shift_left(i32 a, int count) { return _mm_sll_epi32(a, _mm_cvtsi32_si128(count)); }
 
     static AQ_INLINE f32 broadcast_f32(float v) { return _mm_set1_ps(v); }
@@ -66,26 +73,60 @@ struct ops {
         if constexpr (Bits == 8) return c;
         else return _mm_and_si128(_mm_srli_epi16(c, Bits * p), _mm_set1_epi8((1 << Bits) - 1));
     }
-    static AQ_INLINE quads broadcast_quad(const std::int8_t* p) {
+    template <int Step>
+    static AQ_INLINE quads quad(row_quads row) {
         std::int32_t four;
-        std::memcpy(&four, p, sizeof four);
+        std::memcpy(&four, row + 4 * Step, sizeof four);
         return _mm_set1_epi32(four);
     }
 
-    static AQ_INLINE i16_pairs zero_pairs() { return _mm_setzero_si128(); }
-    static AQ_INLINE i16_pairs multiply_pairs(codes w, quads a) { return _mm_maddubs_epi16(w, a); }
-    static AQ_INLINE i16_pairs add_pairs(i16_pairs a, i16_pairs b) {
-        i16_pairs sum = _mm_add_epi16(a, b);
+    static AQ_INLINE i16_sums products(codes w, quads a) { return _mm_maddubs_epi16(w, a); }
+    static AQ_INLINE i16_sums add_pairs(i16_sums a, i16_sums b) {
+        i16_sums sum = _mm_add_epi16(a, b);
         asm("" : "+x"(sum));  // keeps gcc from making a tree of a chain of sums, for which there are not registers enough
         return sum;
     }
-    static AQ_INLINE i32 widen(i16_pairs p) { return _mm_madd_epi16(p, _mm_set1_epi16(1)); }
+    static AQ_INLINE i32 widened(i16_sums p) { return _mm_madd_epi16(p, _mm_set1_epi16(1)); }
+
+    static AQ_INLINE i16_sums add_products(i16_sums sum, codes w, quads a) { return add_pairs(sum, products(w, a)); }
 
     /// 8-bit weights saturate pmaddubsw, so even and odd bytes are widened first: two pmaddwd, exact.
     static AQ_INLINE i32 add_dot4(i32 sum, codes w, quads a) {
         const __m128i w_even = _mm_and_si128(w, _mm_set1_epi16(0xFF)), w_odd = _mm_srli_epi16(w, 8);
         const __m128i a_even = _mm_srai_epi16(_mm_slli_epi16(a, 8), 8), a_odd = _mm_srai_epi16(a, 8);
         return add(sum, add(_mm_madd_epi16(w_even, a_even), _mm_madd_epi16(w_odd, a_odd)));
+    }
+
+    // The packed multiplier: see ops_scalar.hpp. A product of two codes by one fits 16 bits, so pmullw does for 32-bit lanes.
+    using packed_quads = __m128i;
+    struct packed_sums {
+        __m128i at[4];  ///< of rows 0, 1, 2, 3: the four places of a quad
+    };
+    static constexpr block_size packed_multiplier_block{2, 1, 2};
+    template <int Step>
+    static AQ_INLINE packed_quads packed_quad(row_quads row) {
+        return _mm_cvtepu8_epi32(load_4_bytes(row + 4 * Step));
+    }
+    static AQ_INLINE packed_sums zero_packed_sums() { return {{zero_i32(), zero_i32(), zero_i32(), zero_i32()}}; }
+    static AQ_INLINE packed_sums add_packed_products(packed_sums sum, codes low, codes high, packed_quads a) {
+        const __m128i zero = zero_i32(), first = _mm_unpacklo_epi8(low, high), second = _mm_unpackhi_epi8(low, high);
+        const __m128i pairs[] = {_mm_unpacklo_epi16(first, zero), _mm_unpackhi_epi16(first, zero), _mm_unpacklo_epi16(second, zero),
+                                 _mm_unpackhi_epi16(second, zero)};
+        AQ_UNROLL for (int i = 0; i < 4; ++i) {
+            const __m128i products = _mm_mullo_epi16(pairs[i], a);
+            const __m128i both = _mm_or_si128(products, _mm_slli_epi32(products, 8));
+            sum.at[i] = add(sum.at[i], _mm_and_si128(both, _mm_set1_epi32(0x00FF00FF)));
+        }
+        return sum;
+    }
+    static AQ_INLINE void add_split(i32& low, i32& high, const packed_sums& sum) {
+        i32 lows[4], highs[4];
+        AQ_UNROLL for (int i = 0; i < 4; ++i) {
+            lows[i] = _mm_and_si128(sum.at[i], _mm_set1_epi32(0xFFFF));
+            highs[i] = _mm_srli_epi32(sum.at[i], 16);
+        }
+        low = add(low, sum_across(lows));
+        high = add(high, sum_across(highs));
     }
 
     // What attention needs beside: see ops_scalar.hpp.
@@ -126,7 +167,7 @@ struct ops {
         } else {
             const __m128i low = _mm_maddubs_epi16(plane<4>(bytes, 0), _mm_loadu_si128(reinterpret_cast<const __m128i*>(a)));
             const __m128i high = _mm_maddubs_epi16(plane<4>(bytes, 1), _mm_loadu_si128(reinterpret_cast<const __m128i*>(a + 16)));
-            return add(sum, widen(_mm_add_epi16(low, high)));
+            return add(sum, widened(_mm_add_epi16(low, high)));
         }
     }
 

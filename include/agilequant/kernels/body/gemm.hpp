@@ -12,48 +12,101 @@ namespace AQ_ISA {
 
 /// Which rows and panels a block covers. At the edge the last row or panel stands in for those that are missing, so that
 /// every block has one size; only what is there is stored.
-template <int Rows, int Panels>
+template <int Rows, int Panels, int Parts>
 struct block_place {
-    std::size_t row, rows;      ///< of y; 1 <= rows <= Rows
-    std::size_t panel, panels;  ///< 1 <= panels <= Panels
-    std::size_t apart = 1;      ///< from one panel to the next
+    using column_block = block_columns<Rows, Panels, Parts>;
+
+    std::size_t row, rows;       ///< of y; 1 <= rows <= Rows
+    std::size_t panel, panels;   ///< 1 <= panels <= Panels
+    std::size_t apart = 1;       ///< from one panel to the next
+    std::size_t first_lane = 0;  ///< of the panel, where the block is a part of it
 
     [[nodiscard]] AQ_INLINE std::size_t row_of(int r) const { return row + at_most(static_cast<std::size_t>(r), rows - 1); }
     [[nodiscard]] AQ_INLINE std::size_t panel_of(int p) const {
         return panel + at_most(static_cast<std::size_t>(p), panels - 1) * apart;
+    }
+    /// The panel and the lane in it that register v of a row begins with.
+    [[nodiscard]] AQ_INLINE std::size_t panel_of_register(int v) const { return panel_of(v / column_block::of_panel); }
+    [[nodiscard]] AQ_INLINE std::size_t lane_of_register(int v) const {
+        return first_lane + static_cast<std::size_t>(v % column_block::of_panel * ops::lanes);
     }
 
 private:
     static AQ_INLINE std::size_t at_most(std::size_t i, std::size_t last) { return i < last ? i : last; }
 };
 
+/// The sum of a row's activation codes over a group, that zero points are multiplied with.
+struct code_sum {
+    ops::i32 value;
+    static AQ_INLINE ops::i32 zeros(const std::uint8_t* from, int center) {
+        const ops::i32 v = ops::load_u8_as_i32(from);
+        return center == 0 ? v : ops::sub(v, ops::broadcast_i32(center));
+    }
+    AQ_INLINE void set(std::int32_t sum) { value = ops::broadcast_i32(sum); }
+    [[nodiscard]] AQ_INLINE ops::i32 taken_from(ops::i32 s, ops::i32 zero) const { return ops::sub(s, ops::mul(zero, value)); }
+};
+/// The same where it fits 16 bits, which multiply faster.
+struct short_code_sum {
+    ops::narrow value;
+    static AQ_INLINE ops::narrow zeros(const std::uint8_t* from, int center) {
+        const ops::narrow v = ops::load_u8_as_narrow(from);
+        return center == 0 ? v : ops::sub_narrow(v, ops::broadcast_narrow(center));
+    }
+    AQ_INLINE void set(std::int32_t sum) { value = ops::broadcast_narrow(sum); }
+    [[nodiscard]] AQ_INLINE ops::i32 taken_from(ops::i32 s, ops::narrow zero) const { return ops::sub_product16(s, zero, value); }
+};
+
+/// What becomes of a group's integers, as a block is compiled for: scaled in float, or multiplied by an integer, where sums of activation
+/// codes fit 16 bits; or any of these, decided at the end of each group, which then has to be a long one not to be slow.
+enum class group_kind { scaled, multiplied, any };
+
+/// Whether sums may begin at float_start.
+inline bool can_start_at_float(const packed_weights& w, int activation_bits) {
+    const int largest = weight_codes(w.bits).high * activation_magnitude(activation_bits);
+    return !w.layout.has_exponents() && w.layout.depth * static_cast<std::uint64_t>(largest) < largest_started_sum;
+}
+
+inline group_kind kind_of(const packed_weights& w, int activation_bits) {
+    constexpr std::uint64_t most = 32767 / activation_magnitude(8);  // channels whose codes add up to 16 bits for certain
+    if (w.layout.depth > most) return group_kind::any;
+    if (w.multipliers != nullptr) return group_kind::multiplied;
+    return !ops::has_float_start || can_start_at_float(w, activation_bits) ? group_kind::scaled : group_kind::any;
+}
+
 /// The results of a block, and the step from a group's integers to them.
-template <int Rows, int Panels>
+template <group_kind Kind, class Scheme, class Codes, int Rows, int Panels, int Parts>
 struct block_results {
-    static constexpr int columns = Panels * vectors;
+    static constexpr int columns = block_columns<Rows, Panels, Parts>::registers;
+    using place_type = block_place<Rows, Panels, Parts>;
+    using sums_type = block_sums<Scheme, Rows, columns>;
     ops::f32 scaled[Rows][columns];
     ops::i32 totals[Rows][columns];  ///< with multipliers
 
-    AQ_INLINE void clear(bool has_totals) {
+    AQ_INLINE void clear(const packed_weights& w) {
         AQ_UNROLL for (int r = 0; r < Rows; ++r) {
             AQ_UNROLL for (int v = 0; v < columns; ++v) scaled[r][v] = ops::broadcast_f32(0.0F);
         }
-        if (!has_totals) return;
+        if (w.multipliers == nullptr) return;
         AQ_UNROLL for (int r = 0; r < Rows; ++r) { AQ_UNROLL for (int v = 0; v < columns; ++v) totals[r][v] = ops::zero_i32(); }
     }
 
-    AQ_INLINE void add_group(const gemm_job& job, const block_place<Rows, Panels>& place, std::size_t group,
-                             const block_sums<Rows, Panels>& sums) {
-        constexpr std::uint64_t most = 32767 / activation_magnitude(8);  // channels whose codes add up to 16 bits for certain
-        if (job.weights.layout.depth <= most) add<true>(job, place, group, sums);
-        else add<false>(job, place, group, sums);
+    /// Where the sums of this kind begin.
+    static constexpr const std::int32_t* start() {
+        return sum_starts[ops::has_float_start && Kind == group_kind::scaled ? 1 : 0];
     }
 
-    AQ_INLINE void finish(const gemm_job& job, const block_place<Rows, Panels>& place, float* values) {
+    AQ_INLINE void add_group(const gemm_job& job, const place_type& place, std::size_t group, const sums_type& sums,
+                             const std::uint8_t* symmetric_zeros) {
+        if constexpr (Kind == group_kind::scaled) add<short_code_sum, false>(job, place, group, sums, symmetric_zeros);
+        else if constexpr (Kind == group_kind::multiplied) add<short_code_sum, true>(job, place, group, sums, symmetric_zeros);
+        else if (job.weights.multipliers == nullptr) add<code_sum, false>(job, place, group, sums, symmetric_zeros);
+        else add<code_sum, true>(job, place, group, sums, symmetric_zeros);
+    }
+
+    AQ_INLINE void finish(const gemm_job& job, const place_type& place, float* values) {
         const packed_weights& w = job.weights;
         AQ_UNROLL for (int v = 0; v < columns; ++v) {
-            const std::size_t lane =
-                place.panel_of(v / vectors) * gemm_tile::nr + static_cast<std::size_t>(v % vectors * ops::lanes);
+            const std::size_t lane = place.panel_of_register(v) * gemm_tile::nr + place.lane_of_register(v);
             const ops::f32 offset = ops::load_f32(w.offsets + lane);
             if (w.multipliers != nullptr) {
                 const ops::f32 scale = ops::load_f32(w.scales + lane);
@@ -72,84 +125,107 @@ struct block_results {
     }
 
 private:
-    /// `IsShort`: sums of activations fit 16 bits, which multiply faster.
-    template <bool IsShort>
-    AQ_INLINE void add(const gemm_job& job, const block_place<Rows, Panels>& place, std::size_t group,
-                       const block_sums<Rows, Panels>& sums) {
+    template <class CodeSum, bool IsMultiplied>
+    AQ_INLINE void add(const gemm_job& job, const place_type& place, std::size_t group, const sums_type& sums,
+                       const std::uint8_t* symmetric_zeros) {
         const packed_weights& w = job.weights;
-        ops::i32 row_sums[Rows];
+        CodeSum code_sums[Rows];
         AQ_UNROLL for (int r = 0; r < Rows; ++r) {
-            row_sums[r] = ops::broadcast_i32(job.activations.sums[place.row_of(r) * w.layout.groups + group]);
+            code_sums[r].set(job.activations.sums[place.row_of(r) * w.layout.groups + group]);
         }
+        const std::uint8_t* const zeros = w.zeros == nullptr ? symmetric_zeros : w.zeros;
         AQ_UNROLL for (int v = 0; v < columns; ++v) {
-            const std::size_t lane = (place.panel_of(v / vectors) * w.layout.groups + group) * gemm_tile::nr +
-                                     static_cast<std::size_t>(v % vectors * ops::lanes);
-            const ops::i32 zero =
-                w.zeros == nullptr ? ops::broadcast_i32(w.symmetric_zero()) : ops::load_u8_as_i32(w.zeros + lane);
-            const auto exact = [&](int r) {
-                if constexpr (IsShort) return ops::sub_product16(sums.at[r][v], zero, row_sums[r]);
-                else return ops::sub(sums.at[r][v], ops::mul(zero, row_sums[r]));
-            };
-            if (w.multipliers == nullptr) {
+            const std::size_t in_panel = place.lane_of_register(v);
+            const std::size_t lane = (place.panel_of_register(v) * w.layout.groups + group) * gemm_tile::nr + in_panel;
+            const auto zero = CodeSum::zeros(zeros + (w.zeros == nullptr ? in_panel : lane), Codes::center);
+            const auto exact = [&](int r) { return code_sums[r].taken_from(Scheme::total(sums.at[r][v]), zero); };
+            if constexpr (IsMultiplied) {
+                const ops::i32 multiplier = ops::load_u8_as_i32(w.multipliers + lane);
+                AQ_UNROLL for (int r = 0; r < Rows; ++r) totals[r][v] = ops::add(totals[r][v], ops::mul(multiplier, exact(r)));
+            } else {
                 const ops::f32 scale = ops::load_f32(w.scales + lane);
                 AQ_UNROLL for (int r = 0; r < Rows; ++r) {
-                    scaled[r][v] = ops::add(scaled[r][v], ops::mul(scale, ops::to_float(exact(r))));
-                }
-            } else {
-                const ops::i32 multiplier = ops::load_u8_as_i32(w.multipliers + lane);
-                AQ_UNROLL for (int r = 0; r < Rows; ++r) {
-                    totals[r][v] = ops::add(totals[r][v], ops::mul(multiplier, exact(r)));
+                    scaled[r][v] = ops::add(scaled[r][v], ops::mul(scale, converted(exact(r))));
                 }
             }
         }
     }
+    template <class Ops = ops>
+    static AQ_INLINE ops::f32 converted(ops::i32 exact) {
+        if constexpr (Ops::has_float_start && Kind == group_kind::scaled) return Ops::float_of_started(exact);
+        else return ops::to_float(exact);
+    }
 };
 
-/// One block of y. `unpacked` holds the block's panels in bytes, or is null.
-template <class Scheme, int Stored, int Rows, int Panels>
-void gemm_block(const gemm_job& job, const block_place<Rows, Panels>& place, const std::uint8_t* unpacked) {
-    constexpr std::size_t cols = static_cast<std::size_t>(Panels) * gemm_tile::nr;
+/// One block of y. `unpacked` holds the block's panels in bytes where Codes are such.
+template <group_kind Kind, class Scheme, class Codes, int Rows, int Panels, int Parts>
+void gemm_block(const gemm_job& job, const block_place<Rows, Panels, Parts>& place, const std::uint8_t* unpacked) {
+    using column_block = block_columns<Rows, Panels, Parts>;
     const packed_weights& w = job.weights;
     block_inputs<Rows, Panels> in;
     AQ_UNROLL for (int r = 0; r < Rows; ++r) in.a[r] = job.activations.codes + place.row_of(r) * job.activations.stride;
     AQ_UNROLL for (int p = 0; p < Panels; ++p) {
         const std::size_t panel = place.panel_of(p);
-        in.w[p] = unpacked == nullptr ? w.codes + panel * w.panel_bytes()
-                                      : unpacked + (panel - place.panel) * w.layout.packed * gemm_tile::nr;
+        const std::uint8_t* const codes = Codes::is_packed ? w.codes + panel * w.panel_bytes()
+                                                           : unpacked + (panel - place.panel) * w.layout.packed * gemm_tile::nr;
+        in.w[p] = codes + place.first_lane * gemm_tile::kr;
     }
-    if constexpr (Rows > 1) fetch_block(job.y, place.row, place.rows, place.panel * gemm_tile::nr, cols);
-    block_results<Rows, Panels> results;
-    block_sums<Rows, Panels> sums;
-    results.clear(w.multipliers != nullptr);
-    sums.clear();
+    if constexpr (Rows > 1)
+        fetch_block(job.y, place.row, place.rows, place.panel * gemm_tile::nr + place.first_lane, column_block::lanes);
+    block_results<Kind, Scheme, Codes, Rows, Panels, Parts> results;
+    block_sums<Scheme, Rows, column_block::registers> sums;
+    std::uint8_t symmetric_zeros[gemm_tile::nr];
+    std::memset(symmetric_zeros, w.symmetric_zero(), sizeof symmetric_zeros);
+    results.clear(w);
+    sums.restart(results.start());
     std::size_t group = 0;
     for (std::size_t i = 0; i < w.layout.run_count; ++i) {
         const k_run run = w.layout.runs[i];
-        micro_kernel<Scheme, Stored, Rows, Panels>::run(in, run.begin, run.end, sums);
+        micro_kernel<Scheme, Codes, Rows, Panels, Parts>::run(in, run.begin, run.end, sums);
         if (run.shift != 0) sums.shift_left(run.shift);
         if (!run.ends_group) continue;
-        results.add_group(job, place, group++, sums);
-        sums.clear();
+        results.add_group(job, place, group++, sums, symmetric_zeros);
+        sums.restart(results.start());
     }
-    float values[static_cast<std::size_t>(Rows) * cols];
+    float values[static_cast<std::size_t>(Rows) * column_block::lanes];
     results.finish(job, place, values);
-    const std::size_t blocks = place.apart == 1 ? 1 : place.panels, width = place.panels / blocks * gemm_tile::nr;
+    const std::size_t blocks = place.apart == 1 ? 1 : place.panels, width = place.panels / blocks * (gemm_tile::nr / Parts);
     for (std::size_t b = 0; b < blocks; ++b) {
-        const std::size_t col = (place.panel + b * place.apart) * gemm_tile::nr, left = w.n - col;
-        store_block({values + b * width, cols, place.row, place.rows, col, left < width ? left : width}, job.epilogue, job.y);
+        const std::size_t col = (place.panel + b * place.apart) * gemm_tile::nr + place.first_lane;
+        if (Parts > 1 && col >= w.n) return;
+        const std::size_t left = w.n - col;
+        store_block({values + b * width, column_block::lanes, place.row, place.rows, col, left < width ? left : width},
+                    job.epilogue, job.y);
     }
+}
+
+/// The same, compiled for the kind of its groups.
+template <class Scheme, class Codes, int Rows, int Panels, int Parts>
+void gemm_block(const gemm_job& job, const block_place<Rows, Panels, Parts>& place, const std::uint8_t* unpacked) {
+    const group_kind kind = kind_of(job.weights, job.activations.bits);
+    if (kind == group_kind::scaled) gemm_block<group_kind::scaled, Scheme, Codes>(job, place, unpacked);
+    else if (kind == group_kind::multiplied) gemm_block<group_kind::multiplied, Scheme, Codes>(job, place, unpacked);
+    else gemm_block<group_kind::any, Scheme, Codes>(job, place, unpacked);
 }
 
 /// All of `rows` by one block of panels.
-template <class Scheme, int Stored, int Rows, int Panels>
+template <class Scheme, class Codes, int Rows, int Panels, int Parts>
 void gemm_rows(const gemm_job& job, index_range rows, index_range panels, const std::uint8_t* unpacked) {
+    constexpr int few = ops::block_of_few_rows.rows;
     for (std::size_t row = rows.begin; row < rows.end; row += Rows) {
-        const std::size_t left = rows.end - row;
-        gemm_block<Scheme, Stored, Rows, Panels>(job, {row, left < Rows ? left : Rows, panels.begin, panels.size()}, unpacked);
+        const std::size_t left = rows.end - row, count = left < Rows ? left : Rows;
+        if constexpr (few > 0 && few < Rows) {
+            constexpr block_size block = ops::block_of_few_rows;
+            if (count <= few)
+                return gemm_rows<Scheme, Codes, few, block.panels, block.parts>(job, {row, rows.end}, panels, unpacked);
+        }
+        for (std::size_t lane = 0; lane < gemm_tile::nr; lane += gemm_tile::nr / Parts) {
+            gemm_block<Scheme, Codes, Rows, Panels, Parts>(job, {row, count, panels.begin, panels.size(), 1, lane}, unpacked);
+        }
     }
 }
 
-/// The codes of one panel, a byte each, in steps of the tile: what 8-bit weights would look like.
+/// The codes of one panel, a byte each, in steps of the tile, less what unpacked codes are centered on.
 template <int Stored>
 void unpack_codes(const std::uint8_t* AQ_RESTRICT codes, std::size_t packed, std::uint8_t* AQ_RESTRICT out) {
     constexpr int planes = 8 / Stored;
@@ -160,7 +236,7 @@ void unpack_codes(const std::uint8_t* AQ_RESTRICT codes, std::size_t packed, std
             const ops::codes raw = ops::load_codes(codes + block + v);
             AQ_UNROLL for (int p = 0; p < planes; ++p) {
                 ops::store_codes(out + block * planes + static_cast<std::size_t>(p) * step_bytes + v,
-                                 ops::template plane<Stored>(raw, p));
+                                 unpacked_codes<Stored>::of(packed_codes<Stored>::plane(raw, p)));
             }
         }
     }
@@ -168,12 +244,12 @@ void unpack_codes(const std::uint8_t* AQ_RESTRICT codes, std::size_t packed, std
 
 /// One row by all of `panels`: as many streams as a block has panels, each through a share of the panels that is contiguous in memory,
 /// so that a stream does not end with its panel.
-template <class Scheme, int Stored, int Streams>
+template <class Scheme, class Codes, int Streams>
 void gemm_one_row(const gemm_job& job, std::size_t row, index_range panels) {
     const std::size_t share = (panels.size() + Streams - 1) / Streams;
     for (std::size_t i = 0; i < share; ++i) {
         const std::size_t panel = panels.begin + i, streams = (panels.end - panel + share - 1) / share;
-        gemm_block<Scheme, Stored, 1, Streams>(job, {row, 1, panel, streams, share}, nullptr);
+        gemm_block<Scheme, Codes, 1, Streams, 1>(job, {row, 1, panel, streams, share}, nullptr);
     }
 }
 
@@ -183,32 +259,35 @@ inline constexpr bool may_unpack = Stored != 8 && ops::row_blocks_worth_unpackin
 inline constexpr std::size_t rows_worth_unpacking = static_cast<std::size_t>(ops::block.rows) * ops::row_blocks_worth_unpacking;
 
 /// All of `rows` by one block of panels that is unpacked to scratch before.
-template <class Scheme, int Stored, int Rows, int Panels>
+template <int Stored, int ActivationBits, int Rows, int Panels, int Parts>
 void gemm_unpacked(const gemm_job& job, index_range rows, index_range panels, std::byte* scratch) {
+    using codes = unpacked_codes<Stored>;
     const packed_weights& w = job.weights;
     auto* const bytes = reinterpret_cast<std::uint8_t*>(scratch);
     for (std::size_t p = 0; p < panels.size(); ++p) {
         unpack_codes<Stored>(w.codes + (panels.begin + p) * w.panel_bytes(), w.layout.packed,
                              bytes + p * w.layout.packed * gemm_tile::nr);
     }
-    gemm_rows<Scheme, 8, Rows, Panels>(job, rows, panels, bytes);
+    gemm_rows<scheme_of<codes, ActivationBits>, codes, Rows, Panels, Parts>(job, rows, panels, bytes);
 }
 
 /// The kernel of the table: blocks of panels, for each of them all rows. One row has a block of its own, of more panels.
 template <int WeightBits, int ActivationBits>
 void gemm(const gemm_job& job, index_range rows, index_range panels, std::byte* scratch) {
-    using scheme = typename scheme_of<WeightBits, ActivationBits>::type;
-    constexpr int tall = ops::block.rows, wide = ops::block.panels, streams = ops::block_of_one_row.panels;
-    if (rows.size() == 1) return gemm_one_row<scheme, WeightBits, streams>(job, rows.begin, panels);
+    using codes = packed_codes<WeightBits>;
+    using scheme = scheme_of<codes, ActivationBits>;
+    constexpr block_size block = ops::block;
+    constexpr std::size_t wide = block.panels;
+    if (rows.size() == 1) return gemm_one_row<scheme, codes, ops::block_of_one_row.panels>(job, rows.begin, panels);
     for (std::size_t panel = panels.begin; panel < panels.end; panel += wide) {
-        const index_range block{panel, panels.end - panel < wide ? panels.end : panel + wide};
+        const index_range some{panel, panels.end - panel < wide ? panels.end : panel + wide};
         if constexpr (may_unpack<WeightBits>) {
             if (scratch != nullptr && rows.size() >= rows_worth_unpacking) {
-                gemm_unpacked<scheme, WeightBits, tall, wide>(job, rows, block, scratch);
+                gemm_unpacked<WeightBits, ActivationBits, block.rows, block.panels, block.parts>(job, rows, some, scratch);
                 continue;
             }
         }
-        gemm_rows<scheme, WeightBits, tall, wide>(job, rows, block, nullptr);
+        gemm_rows<scheme, codes, block.rows, block.panels, block.parts>(job, rows, some, nullptr);
     }
     static_cast<void>(scratch);
 }

@@ -4,19 +4,45 @@
 namespace aq {
 namespace AQ_ISA {
 
-/// The integer sums of a block: Rows by Panels panels.
-template <int Rows, int Panels>
-struct block_sums {
-    static constexpr int columns = Panels * vectors;  // in registers
-    ops::i32 at[Rows][columns];
+/// A block covers Rows rows by Panels panels, or by one `Parts`th of a panel.
+template <int Rows, int Panels, int Parts>
+struct block_columns {
+    static_assert(Parts == 1 || Panels == 1, "aq: a part of one panel, or whole panels.");
+    static constexpr int of_panel = vectors / Parts;     ///< registers that hold one value of every column of one panel
+    static constexpr int registers = Panels * of_panel;  ///< ... of every column of the block
+    static constexpr std::size_t lanes = static_cast<std::size_t>(registers * ops::lanes);
+};
 
-    AQ_INLINE void clear() {
-        AQ_UNROLL for (int r = 0; r < Rows; ++r) { AQ_UNROLL for (int v = 0; v < columns; ++v) at[r][v] = ops::zero_i32(); }
+/// The integer sums of a block.
+template <class Scheme, int Rows, int Columns>
+struct block_sums {
+    typename Scheme::sums at[Rows][Columns];
+    bool is_empty = true;  ///< nothing was added yet; only schemes that widen look at it
+
+    /// `from`: what direct sums begin at.
+    AQ_INLINE void restart(const std::int32_t* from) {
+        is_empty = true;
+        if constexpr (Scheme::is_direct) {
+            AQ_UNROLL for (int r = 0; r < Rows; ++r) {
+                AQ_UNROLL for (int v = 0; v < Columns; ++v) at[r][v] = Scheme::start(from);
+            }
+        }
+        static_cast<void>(from);
     }
     AQ_INLINE void shift_left(int count) {
         AQ_UNROLL for (int r = 0; r < Rows; ++r) {
-            AQ_UNROLL for (int v = 0; v < columns; ++v) at[r][v] = ops::shift_left(at[r][v], count);
+            AQ_UNROLL for (int v = 0; v < Columns; ++v) at[r][v] = Scheme::shift_left(at[r][v], count);
         }
+    }
+    template <class Partial>
+    AQ_INLINE void add_widened(const Partial (&partials)[Rows][Columns]) {
+        AQ_UNROLL for (int r = 0; r < Rows; ++r) {
+            AQ_UNROLL for (int v = 0; v < Columns; ++v) {
+                const typename Scheme::sums more = Scheme::widened(partials[r][v]);
+                at[r][v] = is_empty ? more : Scheme::add(at[r][v], more);
+            }
+        }
+        is_empty = false;
     }
 };
 
@@ -27,15 +53,14 @@ struct block_inputs {
     const std::int8_t* a[Rows];
 };
 
-/// `Stored` is the width that codes are read in: that of the packed matrix, or 8 where a panel was unpacked before.
-template <class Scheme, int Stored, int Rows, int Panels>
+template <class Scheme, class Codes, int Rows, int Panels, int Parts>
 struct micro_kernel {
-    using partial = typename Scheme::partial;
-    using sums_type = block_sums<Rows, Panels>;
-    static constexpr int columns = sums_type::columns;
-    static constexpr int planes = 8 / Stored;
+    using column_block = block_columns<Rows, Panels, Parts>;
+    static constexpr int columns = column_block::registers;
+    using sums_type = block_sums<Scheme, Rows, columns>;
+    static constexpr int planes = 8 / Codes::stored;
     static constexpr std::size_t step_bytes = gemm_tile::nr * gemm_tile::kr;  // of one step of codes in one panel
-    static constexpr std::size_t k_step_bytes = k_step * gemm_tile::nr * Stored / 8;
+    static constexpr std::size_t k_step_bytes = k_step * gemm_tile::nr * Codes::stored / 8;
     static constexpr int steps_in_k_step = static_cast<int>(k_step) / gemm_tile::kr;
 
     /// sums += w a from packed position `begin` to `end`.
@@ -43,10 +68,9 @@ struct micro_kernel {
         const std::size_t last = end / k_step;
         std::size_t k = begin / k_step;
         if constexpr (Scheme::is_direct) {
-            for (; k < last; ++k) one_k_step(in, k, sums.at);
+            for (; k < last; ++k) one_k_step<false>(in, k, sums.at);
         } else {
             constexpr std::size_t before_widening = Scheme::max_steps / steps_in_k_step;
-            static_assert(before_widening >= 1, "aq: a scheme must hold the sums of one k_step.");
             if constexpr (before_widening == 2) {  // short enough to be unrolled: no counter, no branch
                 for (; last - k >= 2; k += 2) widened(in, k, std::integral_constant<int, 2>{}, sums);
                 if (k < last) widened(in, k, std::integral_constant<int, 1>{}, sums);
@@ -64,31 +88,47 @@ private:
     /// sums += the products of `count` k_steps from k on, added up in partial sums.
     template <class Count>
     static AQ_INLINE void widened(const block_inputs<Rows, Panels>& in, std::size_t k, Count count, sums_type& sums) {
-        partial partials[Rows][columns];
-        AQ_UNROLL for (int r = 0; r < Rows; ++r) { AQ_UNROLL for (int v = 0; v < columns; ++v) partials[r][v] = Scheme::zero(); }
+        typename Scheme::partial partials[Rows][columns];
+        one_k_step<true>(in, k, partials);
         if constexpr (std::is_same_v<Count, std::size_t>) {
-            for (std::size_t i = 0; i < count; ++i) one_k_step(in, k + i, partials);
+            for (std::size_t i = 1; i < count; ++i) one_k_step<false>(in, k + i, partials);
         } else {
-            AQ_UNROLL for (int i = 0; i < Count::value; ++i) one_k_step(in, k + static_cast<std::size_t>(i), partials);
+            AQ_UNROLL for (int i = 1; i < Count::value; ++i) one_k_step<false>(in, k + static_cast<std::size_t>(i), partials);
         }
-        AQ_UNROLL for (int r = 0; r < Rows; ++r) {
-            AQ_UNROLL for (int v = 0; v < columns; ++v) sums.at[r][v] = Scheme::widened(sums.at[r][v], partials[r][v]);
-        }
+        sums.add_widened(partials);
     }
 
-    static AQ_INLINE void one_k_step(const block_inputs<Rows, Panels>& in, std::size_t k, partial (&partials)[Rows][columns]) {
-        if constexpr (Rows > 1 && Stored < 8) prefetch(in, k);
-        AQ_UNROLL for (int step = 0; step < steps_in_k_step; ++step) {
-            const std::size_t byte = k * k_step_bytes + static_cast<std::size_t>(step / planes) * step_bytes;
-            ops::codes w[columns];
+    /// `IsFirst`: the partial sums have no value yet.
+    template <bool IsFirst, class Partial>
+    static AQ_INLINE void one_k_step(const block_inputs<Rows, Panels>& in, std::size_t k, Partial (&partials)[Rows][columns]) {
+        if constexpr (Rows > 1 && Codes::stored < 8 && ops::prefetch_bytes != 0) prefetch(in, k);
+        ops::row_quads a[Rows];
+        AQ_UNROLL for (int r = 0; r < Rows; ++r) a[r] = ops::load_quads(in.a[r] + k * k_step);
+        all_steps<IsFirst>(in, k * k_step_bytes, a, partials,
+                           std::make_integer_sequence<int, steps_in_k_step / Scheme::steps_at_once>{});
+    }
+    template <bool IsFirst, class Partial, int... I>
+    static AQ_INLINE void all_steps(const block_inputs<Rows, Panels>& in, std::size_t byte, const ops::row_quads (&a)[Rows],
+                                    Partial (&partials)[Rows][columns], std::integer_sequence<int, I...>) {
+        (steps < IsFirst && I == 0,
+         I * Scheme::steps_at_once > (in, byte, a, partials, std::make_integer_sequence<int, Scheme::steps_at_once>{}), ...);
+    }
+
+    /// The products of steps First + I of a k_step whose codes begin at `byte`.
+    template <bool IsFirst, int First, class Partial, int... I>
+    static AQ_INLINE void steps(const block_inputs<Rows, Panels>& in, std::size_t byte, const ops::row_quads (&a)[Rows],
+                                Partial (&partials)[Rows][columns], std::integer_sequence<int, I...>) {
+        ops::codes w[columns][sizeof...(I)];
+        AQ_UNROLL for (int v = 0; v < columns; ++v) {
+            const int part = v % column_block::of_panel * ops::lanes * gemm_tile::kr;
+            const std::uint8_t* const from = in.w[v / column_block::of_panel] + byte + part;
+            ((w[v][I] = Codes::plane(ops::load_codes(from + (First + I) / planes * step_bytes), (First + I) % planes)), ...);
+        }
+        AQ_UNROLL for (int r = 0; r < Rows; ++r) {
+            const ops::quads quads[] = {ops::template quad<First + I>(a[r])...};
             AQ_UNROLL for (int v = 0; v < columns; ++v) {
-                const std::uint8_t* const from = in.w[v / vectors] + byte + v % vectors * ops::lanes * gemm_tile::kr;
-                w[v] = ops::template plane<Stored>(ops::load_codes(from), step % planes);
-            }
-            AQ_UNROLL for (int r = 0; r < Rows; ++r) {
-                const ops::quads quads =
-                    ops::broadcast_quad(in.a[r] + k * k_step + static_cast<std::size_t>(step * gemm_tile::kr));
-                AQ_UNROLL for (int v = 0; v < columns; ++v) partials[r][v] = Scheme::step(partials[r][v], w[v], quads);
+                if constexpr (IsFirst) partials[r][v] = Scheme::first_step(w[v], quads);
+                else partials[r][v] = Scheme::step(partials[r][v], w[v], quads);
             }
         }
     }
@@ -96,7 +136,7 @@ private:
     /// A few rows are bound by arithmetic and memory at once, so weights are fetched ahead. One row is bound by memory alone; there
     /// the hardware, which sees long streams, does better by itself.
     static AQ_INLINE void prefetch(const block_inputs<Rows, Panels>& in, std::size_t k) {
-        constexpr std::size_t ahead = 1024;
+        constexpr std::size_t ahead = ops::prefetch_bytes;
         AQ_UNROLL for (int p = 0; p < Panels; ++p) {
             AQ_UNROLL for (std::size_t line = 0; line < k_step_bytes; line += cache_line_bytes) {
                 // an address, not a pointer: what lies behind the panel's end is asked for but never read

@@ -1,44 +1,100 @@
 // Schemes: how weights and activations are multiplied, and how long products add up before they are widened to 32 bits.
 // Compiled once per instruction set, by dispatch/foreach.hpp; AQ_ISA names the namespace.
 //
-// A scheme has a partial sum, made of steps of four products a row. A direct one adds to the 32-bit sums themselves; any other says
-// after how many steps its partial sums have to be widened.
+// A scheme adds `steps_at_once` steps of four products a row to a sum. A direct one adds to the 32-bit sums themselves, which begin at
+// `start`; any other has partial sums, which begin with a product, and says after how many steps they have to be widened.
 
 namespace aq {
 namespace AQ_ISA {
 
-/// Four products a lane, straight into 32 bits: what dot-product instructions do.
-struct dot4_scheme {
-    static constexpr bool is_direct = true;
-    using partial = ops::i32;
-
-    static AQ_INLINE partial step(partial sum, ops::codes w, ops::quads a) { return ops::add_dot4(sum, w, a); }
+/// How codes are read: `Bits` wide, as they are stored in a packed matrix ...
+template <int Bits>
+struct packed_codes {
+    static constexpr bool is_packed = true;
+    static constexpr int stored = Bits;
+    static constexpr int center = ops::template center<Bits>;  ///< what they are multiplied as is code - center
+    static constexpr int magnitude = largest_distance(weight_codes(Bits), center);
+    static AQ_INLINE ops::codes plane(ops::codes raw, int p) { return ops::template plane<Bits>(raw, p); }
 };
-
-/// Two products a 16-bit lane, added up in 16 bits for as many steps as the widths allow, then widened.
-template <int WeightBits, int ActivationBits, class Ops>
-struct widening_scheme {
-    static constexpr bool is_direct = false;
-    using partial = typename Ops::i16_pairs;
-    static constexpr std::size_t max_steps = static_cast<std::size_t>(pair_sums_in_16_bits(WeightBits, ActivationBits));
-
-    static AQ_INLINE partial zero() { return Ops::zero_pairs(); }
-    static AQ_INLINE partial step(partial sum, ops::codes w, ops::quads a) {
-        return Ops::add_pairs(sum, Ops::multiply_pairs(w, a));
+/// ... or as bytes that were unpacked before.
+template <int Bits>
+struct unpacked_codes {
+    static constexpr bool is_packed = false;
+    static constexpr int stored = 8;
+    static constexpr int center = ops::template unpacked_center<Bits>;
+    static constexpr int magnitude = largest_distance(weight_codes(Bits), center);
+    static AQ_INLINE ops::codes plane(ops::codes raw, int) { return raw; }
+    /// Packed codes as they are unpacked.
+    template <class Ops = ops>
+    static AQ_INLINE ops::codes of(ops::codes plane) {
+        constexpr int difference = center - packed_codes<Bits>::center;
+        if constexpr (difference == 0) return plane;
+        else return Ops::sub_bytes(plane, Ops::broadcast_byte(difference));
     }
-    static AQ_INLINE ops::i32 widened(ops::i32 sum, partial p) { return Ops::add(sum, Ops::widen(p)); }
 };
 
-/// The scheme of two widths: 16-bit sums where the instruction set is made for them and the widths leave room, else dot4.
-template <int WeightBits, int ActivationBits,
-          bool HasPairs = ops::has_pairs && (pair_sums_in_16_bits(WeightBits, ActivationBits) >= 4)>
-struct scheme_of {
-    using type = dot4_scheme;
+/// Sums of 32 bits, a lane for every row of weights.
+struct i32_sums {
+    using sums = ops::i32;
+    static AQ_INLINE sums start(const std::int32_t* from) { return ops::start_sum(from); }
+    static AQ_INLINE sums shift_left(sums sum, int count) { return ops::shift_left(sum, count); }
+    static AQ_INLINE ops::i32 total(sums sum) { return sum; }
 };
-template <int WeightBits, int ActivationBits>
-struct scheme_of<WeightBits, ActivationBits, true> {
-    using type = widening_scheme<WeightBits, ActivationBits, ops>;
+
+/// Four products a lane, straight into 32 bits: what dot-product instructions do.
+template <class Ops>
+struct dot4_scheme : i32_sums {
+    static constexpr bool is_direct = true;
+    static constexpr int steps_at_once = 1;
+
+    static AQ_INLINE sums step(sums sum, const ops::codes (&w)[1], const ops::quads (&a)[1]) {
+        return Ops::add_dot4(sum, w[0], a[0]);
+    }
 };
+
+/// Products of 16 bits, added up in 16 bits for as many steps as the widths allow, then widened.
+template <class Codes, int ActivationBits, class Ops>
+struct widening_scheme : i32_sums {
+    static constexpr bool is_direct = false;
+    static constexpr int steps_at_once = 1;
+    using partial = typename Ops::i16_sums;
+    static constexpr std::size_t max_steps =
+        static_cast<std::size_t>(Ops::template steps_in_16_bits<Codes::magnitude, ActivationBits>);
+
+    static AQ_INLINE partial first_step(const ops::codes (&w)[1], const ops::quads (&a)[1]) { return Ops::products(w[0], a[0]); }
+    static AQ_INLINE partial step(partial sum, const ops::codes (&w)[1], const ops::quads (&a)[1]) {
+        return Ops::add_products(sum, w[0], a[0]);
+    }
+    static AQ_INLINE sums widened(partial p) { return Ops::widened(p); }
+    static AQ_INLINE sums add(sums sum, sums more) { return ops::add(sum, more); }
+};
+
+/// Two steps of four products in 16 bits, widened to halves of the 32-bit sums.
+template <class Ops>
+struct two_step_scheme {
+    static constexpr bool is_direct = true;
+    static constexpr int steps_at_once = 2;
+    using sums = typename Ops::i32_halves;
+
+    static AQ_INLINE sums start(const std::int32_t*) { return Ops::zero_halves(); }
+    static AQ_INLINE sums step(sums sum, const ops::codes (&w)[2], const ops::quads (&a)[2]) {
+        return Ops::add_two_steps(sum, w, a);
+    }
+    static AQ_INLINE sums shift_left(sums sum, int count) { return Ops::shift_left(sum, count); }
+    static AQ_INLINE ops::i32 total(sums sum) { return Ops::sum_of_halves(sum); }
+};
+
+/// The scheme of two kinds of codes: 16-bit sums where the instruction set is made for them and the widths leave room for a k_step.
+template <class Codes, int ActivationBits, class Ops = ops>
+constexpr auto choose_scheme() {
+    constexpr int least_steps = static_cast<int>(k_step) / gemm_tile::kr;
+    if constexpr (Ops::template steps_in_16_bits<Codes::magnitude, ActivationBits> >= least_steps)
+        return widening_scheme<Codes, ActivationBits, Ops>{};
+    else if constexpr (Ops::has_two_steps) return two_step_scheme<Ops>{};
+    else return dot4_scheme<Ops>{};
+}
+template <class Codes, int ActivationBits>
+using scheme_of = decltype(choose_scheme<Codes, ActivationBits>());
 
 }  // namespace AQ_ISA
 }  // namespace aq
