@@ -39,7 +39,7 @@ inline constexpr isa_entry isa_entries[] = {
 #if AQ_HAS_DOTPROD
     {&dotprod::table, isa::dotprod::runs_on},
 #endif
-#if 0 && AQ_HAS_I8MM
+#if AQ_HAS_I8MM
     {&i8mm::table, isa::i8mm::runs_on},
 #endif
 };

@@ -37,6 +37,8 @@
 
 #include "agilequant/kernels/body/scheme.hpp"
 
+#include "agilequant/kernels/body/unpack.hpp"
+
 #include "agilequant/kernels/body/micro_kernel.hpp"
 
 #include "agilequant/kernels/body/gemm.hpp"
@@ -72,6 +74,8 @@ AQ_REGION_BEGIN("sse4.1")
 #include "agilequant/kernels/body/store.hpp"
 
 #include "agilequant/kernels/body/scheme.hpp"
+
+#include "agilequant/kernels/body/unpack.hpp"
 
 #include "agilequant/kernels/body/micro_kernel.hpp"
 
@@ -113,6 +117,8 @@ AQ_REGION_BEGIN("avx2")
 
 #include "agilequant/kernels/body/scheme.hpp"
 
+#include "agilequant/kernels/body/unpack.hpp"
+
 #include "agilequant/kernels/body/micro_kernel.hpp"
 
 #include "agilequant/kernels/body/gemm.hpp"
@@ -153,6 +159,8 @@ AQ_REGION_BEGIN("avx2,avxvnni")
 
 #include "agilequant/kernels/body/scheme.hpp"
 
+#include "agilequant/kernels/body/unpack.hpp"
+
 #include "agilequant/kernels/body/micro_kernel.hpp"
 
 #include "agilequant/kernels/body/gemm.hpp"
@@ -180,6 +188,8 @@ AQ_REGION_BEGIN("avx2,avx512f,avx512bw,avx512vl,avx512vnni")
 #include "agilequant/kernels/body/store.hpp"
 
 #include "agilequant/kernels/body/scheme.hpp"
+
+#include "agilequant/kernels/body/unpack.hpp"
 
 #include "agilequant/kernels/body/micro_kernel.hpp"
 
@@ -240,6 +250,8 @@ inline constexpr kernel_table table = with_products(avx512vnni::table);
 
 #include "agilequant/kernels/body/scheme.hpp"
 
+#include "agilequant/kernels/body/unpack.hpp"
+
 #include "agilequant/kernels/body/micro_kernel.hpp"
 
 #include "agilequant/kernels/body/gemm.hpp"
@@ -277,6 +289,8 @@ AQ_REGION_BEGIN("arch=armv8.2-a+dotprod")
 
 #include "agilequant/kernels/body/scheme.hpp"
 
+#include "agilequant/kernels/body/unpack.hpp"
+
 #include "agilequant/kernels/body/micro_kernel.hpp"
 
 #include "agilequant/kernels/body/gemm.hpp"
@@ -299,5 +313,37 @@ namespace aq {
 namespace dotprod {
 inline constexpr kernel_table table = with_attention(with_quantize(with_products(neon::table)));
 }  // namespace dotprod
+}  // namespace aq
+#endif
+
+#if AQ_HAS_I8MM
+#if !AQ_BUILD_I8MM
+AQ_REGION_BEGIN("arch=armv8.2-a+dotprod+i8mm")
+#endif
+#define AQ_ISA i8mm
+#include "agilequant/simd/ops_i8mm.hpp"
+
+#include "agilequant/kernels/body/store.hpp"
+
+#include "agilequant/kernels/body/scheme.hpp"
+
+#include "agilequant/kernels/body/unpack.hpp"
+
+#include "agilequant/kernels/body/micro_kernel.hpp"
+
+#include "agilequant/kernels/body/pair_kernel.hpp"
+
+#include "agilequant/kernels/body/gemm.hpp"
+
+#include "agilequant/kernels/body/products.hpp"
+#undef AQ_ISA
+#if !AQ_BUILD_I8MM
+AQ_REGION_END
+#endif
+
+namespace aq {
+namespace i8mm {
+inline constexpr kernel_table table = with_products(dotprod::table);
+}  // namespace i8mm
 }  // namespace aq
 #endif

@@ -108,15 +108,15 @@ struct ops : ops_defaults {
     };
     static constexpr block_size packed_multiplier_block{2, 1};
     template <int Step>
-    static AQ_INLINE packed_quads packed_quad(row_quads row) {
+    static AQ_INLINE packed_quads packed_quad(const std::int8_t* row) {
         const __m256i places = _mm256_setr_epi32(-256, -255, -254, -253, -256, -255, -254, -253);  // bytes 0 .. 3, zero-extended
         return _mm256_shuffle_epi8(quad<Step>(row), places);
     }
     static AQ_INLINE packed_sums zero_packed_sums() { return {{zero_i32(), zero_i32(), zero_i32(), zero_i32()}}; }
     static AQ_INLINE packed_sums add_packed_products(packed_sums sum, codes low, codes high, packed_quads a) {
         const __m256i zero = zero_i32(), first = _mm256_unpacklo_epi8(low, high), second = _mm256_unpackhi_epi8(low, high);
-        const __m256i pairs[] = {_mm256_unpacklo_epi16(first, zero), _mm256_unpackhi_epi16(first, zero), _mm256_unpacklo_epi16(second, zero),
-                                 _mm256_unpackhi_epi16(second, zero)};
+        const __m256i pairs[] = {_mm256_unpacklo_epi16(first, zero), _mm256_unpackhi_epi16(first, zero),
+                                 _mm256_unpacklo_epi16(second, zero), _mm256_unpackhi_epi16(second, zero)};
         AQ_UNROLL for (int i = 0; i < 4; ++i) {
             const __m256i products = _mm256_mullo_epi16(pairs[i], a);
             const __m256i both = _mm256_or_si256(products, _mm256_slli_epi32(products, 8));

@@ -18,6 +18,8 @@ struct ops : neon::ops {
     static constexpr block_size block_of_few_rows{4, 1, 2};
     static constexpr block_size block_of_one_row{1, 2};
     static constexpr std::size_t row_blocks_worth_unpacking = 2;
+    static constexpr bool unpacks_to_values = true;
+    static constexpr block_size unpacked_block{4, 1, 2};  ///< 8 sums, 8 results in float, 4 of activations, 2 of values
     static constexpr bool has_two_steps = false;
     static constexpr bool has_float_start = true;
 
@@ -25,6 +27,12 @@ struct ops : neon::ops {
     static constexpr std::int64_t steps_in_16_bits = 0;  ///< it has no need of them
     template <int Bits>
     static constexpr int unpacked_center = center<Bits>;
+
+    /// Two steps of register v of a panel, into its values.
+    static AQ_INLINE void store_two_steps(std::uint8_t* out, int v, codes first, codes second) {
+        store_codes(out + 16 * v, first);
+        store_codes(out + 64 + 16 * v, second);
+    }
 
     /// Read from memory every time: loads have pipes of their own, while a copy of a register takes one from the dot products.
     static AQ_INLINE i32 start_sum(const std::int32_t* from) {

@@ -102,6 +102,14 @@ struct ops : ops_defaults {
         }
     }
     static AQ_INLINE codes sub_bytes(codes a, codes b) { return vsubq_s8(a, b); }
+    static AQ_INLINE codes mul_bytes(codes a, codes b) { return vmulq_s8(a, b); }
+    /// The byte of each of four rows, beside its four codes.
+    static AQ_INLINE codes spread_bytes(const std::uint8_t* p) {
+        std::uint32_t four;
+        std::memcpy(&four, p, sizeof four);
+        const uint8x16_t bytes = vreinterpretq_u8_u32(vdupq_n_u32(four)), twice = vzip1q_u8(bytes, bytes);
+        return vreinterpretq_s8_u8(vzip1q_u8(twice, twice));
+    }
     static AQ_INLINE codes broadcast_byte(int v) { return vdupq_n_s8(static_cast<std::int8_t>(v)); }
 
     static AQ_INLINE row_quads load_quads(const std::int8_t* p) { return vld1q_s8(p); }
@@ -134,10 +142,13 @@ struct ops : ops_defaults {
     struct packed_sums {
         uint32x4_t at[4];  ///< of rows 0, 1, 2, 3: the four places of a quad
     };
-    static constexpr block_size packed_multiplier_block{4, 1, 2};  ///< 16 sums, 4 of codes, 4 of activations, the mask: 32 registers
+    static constexpr block_size packed_multiplier_block{4, 1,
+                                                        2};  ///< 16 sums, 4 of codes, 4 of activations, the mask: 32 registers
     template <int Step>
-    static AQ_INLINE packed_quads packed_quad(row_quads row) {
-        return vmovl_u8(vget_low_u8(vreinterpretq_u8_s8(quad<Step>(row))));
+    static AQ_INLINE packed_quads packed_quad(const std::int8_t* row) {
+        std::uint32_t four;
+        std::memcpy(&four, row + 4 * Step, sizeof four);
+        return vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four)));
     }
     static AQ_INLINE packed_sums zero_packed_sums() { return {{vdupq_n_u32(0), vdupq_n_u32(0), vdupq_n_u32(0), vdupq_n_u32(0)}}; }
     static AQ_INLINE uint32x4_t spread(uint32x4_t products) {

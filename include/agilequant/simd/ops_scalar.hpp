@@ -42,6 +42,8 @@ inline constexpr std::uint64_t largest_started_sum = std::uint64_t{1} << 22;
 struct ops_defaults {
     static constexpr block_size block_of_few_rows{0, 1};          ///< for as many rows or fewer; 0: the block of many serves them
     static constexpr std::size_t row_blocks_worth_unpacking = 0;  ///< from how many blocks of rows on; 0: never
+    static constexpr bool unpacks_to_values = false;              ///< to m (code - zero), s8, instead of to codes
+    static constexpr block_size unpacked_block{0, 1};             ///< for those; 0: the block of packed codes serves them
     static constexpr std::size_t prefetch_bytes = 0;              ///< how far ahead a block of rows fetches codes; 0: not at all
     static constexpr bool has_two_steps = false;
     static constexpr bool has_float_start = false;  ///< converts 32-bit sums by where they begin, see float_start
@@ -124,11 +126,12 @@ struct ops : ops_defaults {
     // The packed multiplier (body/packed_multiplier.hpp): the codes of two rows, a byte apart, share the multiplication by a code.
     using packed_quads = quads;
     struct packed_sums {
-        std::uint32_t at[4];  ///< for each place in four the sum of `high`'s row in the upper 16 bits, of `low`'s in the lower ones
+        std::uint32_t
+            at[4];  ///< for each place in four the sum of `high`'s row in the upper 16 bits, of `low`'s in the lower ones
     };
     static constexpr block_size packed_multiplier_block{1, 1, 8};
     template <int Step>
-    static AQ_INLINE packed_quads packed_quad(row_quads row) {
+    static AQ_INLINE packed_quads packed_quad(const std::int8_t* row) {
         return quad<Step>(row);
     }
     static AQ_INLINE packed_sums zero_packed_sums() { return {}; }

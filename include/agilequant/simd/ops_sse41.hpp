@@ -104,14 +104,14 @@ struct ops : ops_defaults {
     };
     static constexpr block_size packed_multiplier_block{2, 1, 2};
     template <int Step>
-    static AQ_INLINE packed_quads packed_quad(row_quads row) {
+    static AQ_INLINE packed_quads packed_quad(const std::int8_t* row) {
         return _mm_cvtepu8_epi32(load_4_bytes(row + 4 * Step));
     }
     static AQ_INLINE packed_sums zero_packed_sums() { return {{zero_i32(), zero_i32(), zero_i32(), zero_i32()}}; }
     static AQ_INLINE packed_sums add_packed_products(packed_sums sum, codes low, codes high, packed_quads a) {
         const __m128i zero = zero_i32(), first = _mm_unpacklo_epi8(low, high), second = _mm_unpackhi_epi8(low, high);
-        const __m128i pairs[] = {_mm_unpacklo_epi16(first, zero), _mm_unpackhi_epi16(first, zero), _mm_unpacklo_epi16(second, zero),
-                                 _mm_unpackhi_epi16(second, zero)};
+        const __m128i pairs[] = {_mm_unpacklo_epi16(first, zero), _mm_unpackhi_epi16(first, zero),
+                                 _mm_unpacklo_epi16(second, zero), _mm_unpackhi_epi16(second, zero)};
         AQ_UNROLL for (int i = 0; i < 4; ++i) {
             const __m128i products = _mm_mullo_epi16(pairs[i], a);
             const __m128i both = _mm_or_si128(products, _mm_slli_epi32(products, 8));

@@ -56,6 +56,13 @@ struct short_code_sum {
     [[nodiscard]] AQ_INLINE ops::i32 taken_from(ops::i32 s, ops::narrow zero) const { return ops::sub_product16(s, zero, value); }
 };
 
+/// Nothing to take away, where zero points are in the values already.
+struct no_code_sum {
+    static AQ_INLINE int zeros(const std::uint8_t*, int) { return 0; }
+    AQ_INLINE void set(std::int32_t) {}
+    [[nodiscard]] AQ_INLINE ops::i32 taken_from(ops::i32 s, int) const { return s; }
+};
+
 /// What becomes of a group's integers, as a block is compiled for: scaled in float, or multiplied by an integer, where sums of activation
 /// codes fit 16 bits; or any of these, decided at the end of each group, which then has to be a long one not to be slow.
 enum class group_kind { scaled, multiplied, any };
@@ -82,11 +89,11 @@ struct block_results {
     ops::f32 scaled[Rows][columns];
     ops::i32 totals[Rows][columns];  ///< with multipliers
 
-    AQ_INLINE void clear(const packed_weights& w) {
+    AQ_INLINE void clear() {
         AQ_UNROLL for (int r = 0; r < Rows; ++r) {
             AQ_UNROLL for (int v = 0; v < columns; ++v) scaled[r][v] = ops::broadcast_f32(0.0F);
         }
-        if (w.multipliers == nullptr) return;
+        if constexpr (Kind == group_kind::scaled) return;
         AQ_UNROLL for (int r = 0; r < Rows; ++r) { AQ_UNROLL for (int v = 0; v < columns; ++v) totals[r][v] = ops::zero_i32(); }
     }
 
@@ -97,10 +104,16 @@ struct block_results {
 
     AQ_INLINE void add_group(const gemm_job& job, const place_type& place, std::size_t group, const sums_type& sums,
                              const std::uint8_t* symmetric_zeros) {
-        if constexpr (Kind == group_kind::scaled) add<short_code_sum, false>(job, place, group, sums, symmetric_zeros);
+        if constexpr (Codes::is_value) add<no_code_sum, false>(job, place, group, sums, symmetric_zeros);
+        else if constexpr (Kind == group_kind::scaled) add<short_code_sum, false>(job, place, group, sums, symmetric_zeros);
         else if constexpr (Kind == group_kind::multiplied) add<short_code_sum, true>(job, place, group, sums, symmetric_zeros);
         else if (job.weights.multipliers == nullptr) add<code_sum, false>(job, place, group, sums, symmetric_zeros);
         else add<code_sum, true>(job, place, group, sums, symmetric_zeros);
+    }
+
+    /// With multipliers in the values, the sum of the whole depth.
+    AQ_INLINE void take_total(const sums_type& sums) {
+        AQ_UNROLL for (int r = 0; r < Rows; ++r) { AQ_UNROLL for (int v = 0; v < columns; ++v) totals[r][v] = sums.total(r, v); }
     }
 
     AQ_INLINE void finish(const gemm_job& job, const place_type& place, float* values) {
@@ -108,7 +121,7 @@ struct block_results {
         AQ_UNROLL for (int v = 0; v < columns; ++v) {
             const std::size_t lane = place.panel_of_register(v) * gemm_tile::nr + place.lane_of_register(v);
             const ops::f32 offset = ops::load_f32(w.offsets + lane);
-            if (w.multipliers != nullptr) {
+            if (Kind != group_kind::scaled && w.multipliers != nullptr) {
                 const ops::f32 scale = ops::load_f32(w.scales + lane);
                 AQ_UNROLL for (int r = 0; r < Rows; ++r) {
                     scaled[r][v] = ops::add(scaled[r][v], ops::mul(scale, ops::to_float(totals[r][v])));
@@ -138,7 +151,7 @@ private:
             const std::size_t in_panel = place.lane_of_register(v);
             const std::size_t lane = (place.panel_of_register(v) * w.layout.groups + group) * gemm_tile::nr + in_panel;
             const auto zero = CodeSum::zeros(zeros + (w.zeros == nullptr ? in_panel : lane), Codes::center);
-            const auto exact = [&](int r) { return code_sums[r].taken_from(Scheme::total(sums.at[r][v]), zero); };
+            const auto exact = [&](int r) { return code_sums[r].taken_from(sums.total(r, v), zero); };
             if constexpr (IsMultiplied) {
                 const ops::i32 multiplier = ops::load_u8_as_i32(w.multipliers + lane);
                 AQ_UNROLL for (int r = 0; r < Rows; ++r) totals[r][v] = ops::add(totals[r][v], ops::mul(multiplier, exact(r)));
@@ -157,10 +170,53 @@ private:
     }
 };
 
+/// Walks the depth, run by run: sums, and group by group their way into results.
+template <group_kind Kind, class Scheme, class Codes, int Rows, int Panels, int Parts>
+struct depth_walk {
+    using kernel = micro_kernel<Scheme, Codes, Rows, Panels, Parts>;
+    using results_type = block_results<Kind, Scheme, Codes, Rows, Panels, Parts>;
+    using place_type = block_place<Rows, Panels, Parts>;
+
+    /// Every group is a sum of its own.
+    static AQ_INLINE void groups(const gemm_job& job, const place_type& place, const block_inputs<Rows, Panels>& in,
+                                 results_type& results) {
+        std::uint8_t symmetric_zeros[gemm_tile::nr];
+        std::memset(symmetric_zeros, job.weights.symmetric_zero(), sizeof symmetric_zeros);
+        typename kernel::sums_type sums;
+        const k_run* run = job.weights.layout.runs;
+        for (std::size_t group = 0; group < job.weights.layout.groups; ++group) {
+            sums.restart(results_type::start());
+            for (;; ++run) {
+                kernel::run(in, run->begin, run->end, sums);
+                if (run->shift != 0) sums.shift_left(run->shift);
+                if (run->ends_group) break;
+            }
+            ++run;
+            results.add_group(job, place, group, sums, symmetric_zeros);
+        }
+    }
+
+    /// The whole depth is one sum. Exponents fall along all of it, so that it is a Horner sum too, and runs of one exponent are one run.
+    static AQ_INLINE void total(const k_layout_view& layout, const block_inputs<Rows, Panels>& in, results_type& results) {
+        typename kernel::sums_type sums;
+        sums.restart(sum_starts[0]);
+        for (std::size_t i = 0; i < layout.run_count;) {
+            const k_run first = layout.runs[i];
+            while (++i < layout.run_count && layout.runs[i].exponent == first.exponent) {
+            }
+            kernel::run(in, first.begin, layout.runs[i - 1].end, sums);
+            const int shift = first.exponent - (i < layout.run_count ? layout.runs[i].exponent : 0);
+            if (shift != 0) sums.shift_left(shift);
+        }
+        results.take_total(sums);
+    }
+};
+
 /// One block of y. `unpacked` holds the block's panels in bytes where Codes are such.
 template <group_kind Kind, class Scheme, class Codes, int Rows, int Panels, int Parts>
 void gemm_block(const gemm_job& job, const block_place<Rows, Panels, Parts>& place, const std::uint8_t* unpacked) {
     using column_block = block_columns<Rows, Panels, Parts>;
+    using walk = depth_walk<Kind, Scheme, Codes, Rows, Panels, Parts>;
     const packed_weights& w = job.weights;
     block_inputs<Rows, Panels> in;
     AQ_UNROLL for (int r = 0; r < Rows; ++r) in.a[r] = job.activations.codes + place.row_of(r) * job.activations.stride;
@@ -172,20 +228,13 @@ void gemm_block(const gemm_job& job, const block_place<Rows, Panels, Parts>& pla
     }
     if constexpr (Rows > 1)
         fetch_block(job.y, place.row, place.rows, place.panel * gemm_tile::nr + place.first_lane, column_block::lanes);
-    block_results<Kind, Scheme, Codes, Rows, Panels, Parts> results;
-    block_sums<Scheme, Rows, column_block::registers> sums;
-    std::uint8_t symmetric_zeros[gemm_tile::nr];
-    std::memset(symmetric_zeros, w.symmetric_zero(), sizeof symmetric_zeros);
-    results.clear(w);
-    sums.restart(results.start());
-    std::size_t group = 0;
-    for (std::size_t i = 0; i < w.layout.run_count; ++i) {
-        const k_run run = w.layout.runs[i];
-        micro_kernel<Scheme, Codes, Rows, Panels, Parts>::run(in, run.begin, run.end, sums);
-        if (run.shift != 0) sums.shift_left(run.shift);
-        if (!run.ends_group) continue;
-        results.add_group(job, place, group++, sums, symmetric_zeros);
-        sums.restart(results.start());
+    typename walk::results_type results;
+    results.clear();
+    if constexpr (Codes::is_value && Kind != group_kind::scaled) {
+        if (w.multipliers != nullptr) walk::total(w.layout, in, results);  // multipliers are in the values
+        else walk::groups(job, place, in, results);
+    } else {
+        walk::groups(job, place, in, results);
     }
     float values[static_cast<std::size_t>(Rows) * column_block::lanes];
     results.finish(job, place, values);
@@ -214,30 +263,13 @@ void gemm_rows(const gemm_job& job, index_range rows, index_range panels, const 
     constexpr int few = ops::block_of_few_rows.rows;
     for (std::size_t row = rows.begin; row < rows.end; row += Rows) {
         const std::size_t left = rows.end - row, count = left < Rows ? left : Rows;
-        if constexpr (few > 0 && few < Rows) {
+        if constexpr (Codes::is_packed && few > 0 && few < Rows) {
             constexpr block_size block = ops::block_of_few_rows;
             if (count <= few)
                 return gemm_rows<Scheme, Codes, few, block.panels, block.parts>(job, {row, rows.end}, panels, unpacked);
         }
         for (std::size_t lane = 0; lane < gemm_tile::nr; lane += gemm_tile::nr / Parts) {
             gemm_block<Scheme, Codes, Rows, Panels, Parts>(job, {row, count, panels.begin, panels.size(), 1, lane}, unpacked);
-        }
-    }
-}
-
-/// The codes of one panel, a byte each, in steps of the tile, less what unpacked codes are centered on.
-template <int Stored>
-void unpack_codes(const std::uint8_t* AQ_RESTRICT codes, std::size_t packed, std::uint8_t* AQ_RESTRICT out) {
-    constexpr int planes = 8 / Stored;
-    constexpr std::size_t register_bytes = ops::lanes * gemm_tile::kr, step_bytes = gemm_tile::nr * gemm_tile::kr;
-    const std::size_t bytes = packed * gemm_tile::nr * Stored / 8;
-    for (std::size_t block = 0; block < bytes; block += step_bytes) {
-        for (std::size_t v = 0; v < step_bytes; v += register_bytes) {
-            const ops::codes raw = ops::load_codes(codes + block + v);
-            AQ_UNROLL for (int p = 0; p < planes; ++p) {
-                ops::store_codes(out + block * planes + static_cast<std::size_t>(p) * step_bytes + v,
-                                 unpacked_codes<Stored>::of(packed_codes<Stored>::plane(raw, p)));
-            }
         }
     }
 }
@@ -259,16 +291,17 @@ inline constexpr bool may_unpack = Stored != 8 && ops::row_blocks_worth_unpackin
 inline constexpr std::size_t rows_worth_unpacking = static_cast<std::size_t>(ops::block.rows) * ops::row_blocks_worth_unpacking;
 
 /// All of `rows` by one block of panels that is unpacked to scratch before.
-template <int Stored, int ActivationBits, int Rows, int Panels, int Parts>
+template <int Stored, int ActivationBits>
 void gemm_unpacked(const gemm_job& job, index_range rows, index_range panels, std::byte* scratch) {
-    using codes = unpacked_codes<Stored>;
-    const packed_weights& w = job.weights;
+    using codes = unpacked<Stored>;
+    constexpr block_size block = ops::unpacked_block.rows != 0 ? ops::unpacked_block : ops::block;
     auto* const bytes = reinterpret_cast<std::uint8_t*>(scratch);
     for (std::size_t p = 0; p < panels.size(); ++p) {
-        unpack_codes<Stored>(w.codes + (panels.begin + p) * w.panel_bytes(), w.layout.packed,
-                             bytes + p * w.layout.packed * gemm_tile::nr);
+        std::uint8_t* const out = bytes + p * job.weights.layout.packed * gemm_tile::nr;
+        if constexpr (codes::is_value) unpack_values<Stored>(job.weights, panels.begin + p, out);
+        else unpack_codes<Stored>(job.weights, panels.begin + p, out);
     }
-    gemm_rows<scheme_of<codes, ActivationBits>, codes, Rows, Panels, Parts>(job, rows, panels, bytes);
+    gemm_rows<scheme_of<codes, ActivationBits>, codes, block.rows, block.panels, block.parts>(job, rows, panels, bytes);
 }
 
 /// The kernel of the table: blocks of panels, for each of them all rows. One row has a block of its own, of more panels.
@@ -283,7 +316,7 @@ void gemm(const gemm_job& job, index_range rows, index_range panels, std::byte* 
         const index_range some{panel, panels.end - panel < wide ? panels.end : panel + wide};
         if constexpr (may_unpack<WeightBits>) {
             if (scratch != nullptr && rows.size() >= rows_worth_unpacking) {
-                gemm_unpacked<WeightBits, ActivationBits, block.rows, block.panels, block.parts>(job, rows, some, scratch);
+                gemm_unpacked<WeightBits, ActivationBits>(job, rows, some, scratch);
                 continue;
             }
         }

@@ -17,18 +17,17 @@ struct block_columns {
 template <class Scheme, int Rows, int Columns>
 struct block_sums {
     typename Scheme::sums at[Rows][Columns];
-    bool is_empty = true;  ///< nothing was added yet; only schemes that widen look at it
+    bool is_empty = true;  ///< nothing was added since the last restart; only schemes that widen look at it
 
-    /// `from`: what direct sums begin at.
+    AQ_INLINE block_sums() { fill(sum_starts[0]); }
+
+    /// `from`: what direct sums begin at. The others begin with what is added first.
     AQ_INLINE void restart(const std::int32_t* from) {
         is_empty = true;
-        if constexpr (Scheme::is_direct) {
-            AQ_UNROLL for (int r = 0; r < Rows; ++r) {
-                AQ_UNROLL for (int v = 0; v < Columns; ++v) at[r][v] = Scheme::start(from);
-            }
-        }
+        if constexpr (Scheme::is_direct) fill(from);
         static_cast<void>(from);
     }
+    [[nodiscard]] AQ_INLINE ops::i32 total(int r, int v) const { return Scheme::total(at[r][v]); }
     AQ_INLINE void shift_left(int count) {
         AQ_UNROLL for (int r = 0; r < Rows; ++r) {
             AQ_UNROLL for (int v = 0; v < Columns; ++v) at[r][v] = Scheme::shift_left(at[r][v], count);
@@ -43,6 +42,11 @@ struct block_sums {
             }
         }
         is_empty = false;
+    }
+
+private:
+    AQ_INLINE void fill(const std::int32_t* from) {
+        AQ_UNROLL for (int r = 0; r < Rows; ++r) { AQ_UNROLL for (int v = 0; v < Columns; ++v) at[r][v] = Scheme::start(from); }
     }
 };
 
@@ -59,7 +63,6 @@ struct micro_kernel {
     static constexpr int columns = column_block::registers;
     using sums_type = block_sums<Scheme, Rows, columns>;
     static constexpr int planes = 8 / Codes::stored;
-    static constexpr std::size_t step_bytes = gemm_tile::nr * gemm_tile::kr;  // of one step of codes in one panel
     static constexpr std::size_t k_step_bytes = k_step * gemm_tile::nr * Codes::stored / 8;
     static constexpr int steps_in_k_step = static_cast<int>(k_step) / gemm_tile::kr;
 
@@ -68,7 +71,8 @@ struct micro_kernel {
         const std::size_t last = end / k_step;
         std::size_t k = begin / k_step;
         if constexpr (Scheme::is_direct) {
-            for (; k < last; ++k) one_k_step<false>(in, k, sums.at);
+            do one_k_step<false>(in, k, sums.at);  // no run is empty
+            while (++k < last);
         } else {
             constexpr std::size_t before_widening = Scheme::max_steps / steps_in_k_step;
             if constexpr (before_widening == 2) {  // short enough to be unrolled: no counter, no branch

@@ -51,20 +51,15 @@ private:
     template <int... Steps>
     static AQ_INLINE void one_k_step(const block_inputs<Rows, Panels>& in, std::size_t k, partial_sums& partials,
                                      std::integer_sequence<int, Steps...>) {
-        ops::row_quads a[Rows];
-        AQ_UNROLL for (int r = 0; r < Rows; ++r) a[r] = ops::load_quads(in.a[r] + k);
-        (step<Steps>(in, k, a, partials), ...);
+        (step<Steps>(in, k, partials), ...);
     }
 
     template <int Step>
-    static AQ_INLINE void step(const block_inputs<Rows, Panels>& in, std::size_t k, const ops::row_quads (&a)[Rows],
-                               partial_sums& partials) {
-        ops::packed_quads quads[Rows];
-        AQ_UNROLL for (int r = 0; r < Rows; ++r) quads[r] = ops::template packed_quad<Step>(a[r]);
+    static AQ_INLINE void step(const block_inputs<Rows, Panels>& in, std::size_t k, partial_sums& partials) {
         AQ_UNROLL for (int v = 0; v < pairs; ++v) {
             const ops::codes low = load<Step>(in, k, 2 * v), high = load<Step>(in, k, 2 * v + 1);
             AQ_UNROLL for (int r = 0; r < Rows; ++r) {
-                partials[r][v] = ops::add_packed_products(partials[r][v], low, high, quads[r]);
+                partials[r][v] = ops::add_packed_products(partials[r][v], low, high, ops::template packed_quad<Step>(in.a[r] + k));
             }
         }
     }
@@ -72,10 +67,9 @@ private:
     /// The codes of register v in a step of the k_step at position k.
     template <int Step>
     static AQ_INLINE ops::codes load(const block_inputs<Rows, Panels>& in, std::size_t k, int v) {
-        constexpr std::size_t step_bytes = gemm_tile::nr * gemm_tile::kr;
         const std::uint8_t* const from =
             in.w[v / column_block::of_panel] + k * gemm_tile::nr / 2 + v % column_block::of_panel * ops::lanes * gemm_tile::kr;
-        return codes::plane(ops::load_codes(from + Step / 2 * step_bytes), Step % 2);
+        return codes::plane(ops::load_codes(from + Step / 2 * (gemm_tile::nr * gemm_tile::kr)), Step % 2);
     }
 };
 

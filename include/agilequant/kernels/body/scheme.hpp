@@ -10,16 +10,16 @@ namespace AQ_ISA {
 /// How codes are read: `Bits` wide, as they are stored in a packed matrix ...
 template <int Bits>
 struct packed_codes {
-    static constexpr bool is_packed = true;
+    static constexpr bool is_packed = true, is_value = false;
     static constexpr int stored = Bits;
     static constexpr int center = ops::template center<Bits>;  ///< what they are multiplied as is code - center
     static constexpr int magnitude = largest_distance(weight_codes(Bits), center);
     static AQ_INLINE ops::codes plane(ops::codes raw, int p) { return ops::template plane<Bits>(raw, p); }
 };
-/// ... or as bytes that were unpacked before.
+/// ... or as bytes that were unpacked before ...
 template <int Bits>
 struct unpacked_codes {
-    static constexpr bool is_packed = false;
+    static constexpr bool is_packed = false, is_value = false;
     static constexpr int stored = 8;
     static constexpr int center = ops::template unpacked_center<Bits>;
     static constexpr int magnitude = largest_distance(weight_codes(Bits), center);
@@ -32,6 +32,19 @@ struct unpacked_codes {
         else return Ops::sub_bytes(plane, Ops::broadcast_byte(difference));
     }
 };
+
+/// ... or as signed bytes m (code - zero), m being the integer scale of the group where there are such: nothing is left to be done for
+/// zero points, and with integer scales the whole depth is one sum.
+struct unpacked_values {
+    static constexpr bool is_packed = false, is_value = true;
+    static constexpr int stored = 8;
+    static constexpr int center = 0;
+    static constexpr int magnitude = largest_scaled_code;
+    static AQ_INLINE ops::codes plane(ops::codes raw, int) { return raw; }
+};
+/// What a panel is unpacked to.
+template <int Bits>
+using unpacked = std::conditional_t<ops::unpacks_to_values, unpacked_values, unpacked_codes<Bits>>;
 
 /// Sums of 32 bits, a lane for every row of weights.
 struct i32_sums {
@@ -94,7 +107,11 @@ constexpr auto choose_scheme() {
     else return dot4_scheme<Ops>{};
 }
 template <class Codes, int ActivationBits>
-using scheme_of = decltype(choose_scheme<Codes, ActivationBits>());
+struct scheme_choice {
+    using type = decltype(choose_scheme<Codes, ActivationBits>());
+};
+template <class Codes, int ActivationBits>
+using scheme_of = typename scheme_choice<Codes, ActivationBits>::type;
 
 }  // namespace AQ_ISA
 }  // namespace aq
