@@ -41,6 +41,10 @@
 
 #include "agilequant/kernels/body/micro_kernel.hpp"
 
+#include "agilequant/kernels/body/gemm_results.hpp"
+
+#include "agilequant/kernels/body/gemm_block.hpp"
+
 #include "agilequant/kernels/body/gemm.hpp"
 
 #include "agilequant/kernels/body/products.hpp"
@@ -78,6 +82,10 @@ AQ_REGION_BEGIN("sse4.1")
 #include "agilequant/kernels/body/unpack.hpp"
 
 #include "agilequant/kernels/body/micro_kernel.hpp"
+
+#include "agilequant/kernels/body/gemm_results.hpp"
+
+#include "agilequant/kernels/body/gemm_block.hpp"
 
 #include "agilequant/kernels/body/gemm.hpp"
 
@@ -121,6 +129,10 @@ AQ_REGION_BEGIN("avx2")
 
 #include "agilequant/kernels/body/micro_kernel.hpp"
 
+#include "agilequant/kernels/body/gemm_results.hpp"
+
+#include "agilequant/kernels/body/gemm_block.hpp"
+
 #include "agilequant/kernels/body/gemm.hpp"
 
 #include "agilequant/kernels/body/products.hpp"
@@ -163,6 +175,10 @@ AQ_REGION_BEGIN("avx2,avxvnni")
 
 #include "agilequant/kernels/body/micro_kernel.hpp"
 
+#include "agilequant/kernels/body/gemm_results.hpp"
+
+#include "agilequant/kernels/body/gemm_block.hpp"
+
 #include "agilequant/kernels/body/gemm.hpp"
 
 #include "agilequant/kernels/body/products.hpp"
@@ -192,6 +208,10 @@ AQ_REGION_BEGIN("avx2,avx512f,avx512bw,avx512vl,avx512vnni")
 #include "agilequant/kernels/body/unpack.hpp"
 
 #include "agilequant/kernels/body/micro_kernel.hpp"
+
+#include "agilequant/kernels/body/gemm_results.hpp"
+
+#include "agilequant/kernels/body/gemm_block.hpp"
 
 #include "agilequant/kernels/body/gemm.hpp"
 
@@ -254,6 +274,12 @@ inline constexpr kernel_table table = with_products(avx512vnni::table);
 
 #include "agilequant/kernels/body/micro_kernel.hpp"
 
+#include "agilequant/kernels/body/lane_starts.hpp"
+
+#include "agilequant/kernels/body/gemm_results.hpp"
+
+#include "agilequant/kernels/body/gemm_block.hpp"
+
 #include "agilequant/kernels/body/gemm.hpp"
 
 #include "agilequant/kernels/body/products.hpp"
@@ -292,6 +318,10 @@ AQ_REGION_BEGIN("arch=armv8.2-a+dotprod")
 #include "agilequant/kernels/body/unpack.hpp"
 
 #include "agilequant/kernels/body/micro_kernel.hpp"
+
+#include "agilequant/kernels/body/gemm_results.hpp"
+
+#include "agilequant/kernels/body/gemm_block.hpp"
 
 #include "agilequant/kernels/body/gemm.hpp"
 
@@ -332,6 +362,10 @@ AQ_REGION_BEGIN("arch=armv8.2-a+dotprod+i8mm")
 #include "agilequant/kernels/body/micro_kernel.hpp"
 
 #include "agilequant/kernels/body/pair_kernel.hpp"
+
+#include "agilequant/kernels/body/gemm_results.hpp"
+
+#include "agilequant/kernels/body/gemm_block.hpp"
 
 #include "agilequant/kernels/body/gemm.hpp"
 

@@ -45,6 +45,11 @@ struct ops : ops_defaults {
 
     static AQ_INLINE i32 start_sum(const std::int32_t*) { return zero_i32(); }
     static AQ_INLINE i32 zero_i32() { return _mm256_setzero_si256(); }
+    static AQ_INLINE i32 unspecified() {
+        i32 v;
+        asm("" : "=x"(v));  // no instruction
+        return v;
+    }
     static AQ_INLINE i32 broadcast_i32(std::int32_t v) { return _mm256_set1_epi32(v); }
     static AQ_INLINE i32 load_u8_as_i32(const std::uint8_t* p) {
         return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));

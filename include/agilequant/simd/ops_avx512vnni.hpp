@@ -38,6 +38,7 @@ struct ops : ops_defaults {
 
     static AQ_INLINE i32 start_sum(const std::int32_t*) { return zero_i32(); }
     static AQ_INLINE i32 zero_i32() { return _mm512_setzero_si512(); }
+    static AQ_INLINE i32 unspecified() { return zero_i32(); }
     static AQ_INLINE i32 broadcast_i32(std::int32_t v) { return _mm512_set1_epi32(v); }
     static AQ_INLINE i32 load_u8_as_i32(const std::uint8_t* p) {
         return _mm512_maskz_cvtepu8_epi32(all, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));

@@ -5,7 +5,7 @@
 /// | instruction | use | latency, per cycle on Neoverse N2 |
 /// |---|---|---|
 /// | smmla | add_pair_products: 2 x 8 by 8 x 2, s8 by s8 into 2 x 2 sums of 32 bits | 3 (1 to the next), 2 |
-/// | zip1, zip2 .2d and .4s | load_pair, store_two_steps, row_of_pairs | 2, 2 |
+/// | zip1, zip2 .2d and .4s | store_pair, store_two_steps, row_of_pairs | 2, 2 |
 #pragma once
 
 #include "agilequant/simd/ops_dotprod.hpp"
@@ -15,15 +15,14 @@ namespace i8mm {
 
 struct ops : dotprod::ops {
     static constexpr std::size_t row_blocks_worth_unpacking = 1;
-    static constexpr block_size unpacked_block{4, 1};  ///< 16 sums, 4 of activations, 1 of values
+    static constexpr block_size unpacked_block{4, 1, 2};  ///< 8 sums, 8 results in float, 2 of activations, 1 of values
+    static constexpr std::size_t unpacked_panels = 8;
 
-    /// Two rows of activations by sixteen positions.
-    struct row_pair {
-        int8x16_t low, high;
-    };
-    static AQ_INLINE row_pair load_pair(const std::int8_t* first, const std::int8_t* second) {
+    /// Two rows of activations by sixteen positions, to pairs by eight.
+    static AQ_INLINE void store_pair(const std::int8_t* first, const std::int8_t* second, std::int8_t* out) {
         const int64x2_t a = vreinterpretq_s64_s8(vld1q_s8(first)), b = vreinterpretq_s64_s8(vld1q_s8(second));
-        return {vreinterpretq_s8_s64(vzip1q_s64(a, b)), vreinterpretq_s8_s64(vzip2q_s64(a, b))};
+        vst1q_s8(out, vreinterpretq_s8_s64(vzip1q_s64(a, b)));
+        vst1q_s8(out + 16, vreinterpretq_s8_s64(vzip2q_s64(a, b)));
     }
     static AQ_INLINE i32 add_pair_products(i32 sum, int8x16_t a, codes w) { return vmmlaq_s32(sum, a, w); }
 

@@ -32,7 +32,7 @@ struct ops : ops_defaults {
     static constexpr block_size block{4, 1,
                                       2};  ///< 16 registers of 16-bit sums, 4 of codes, 4 of activations, constants: 32 registers
     static constexpr block_size block_of_few_rows{2, 1};
-    static constexpr block_size block_of_one_row{1, 1};
+    static constexpr block_size block_of_one_row{1, 2};
     static constexpr std::size_t row_blocks_worth_unpacking = 4;
     static constexpr bool has_two_steps = true;
 
@@ -61,6 +61,11 @@ struct ops : ops_defaults {
 
     static AQ_INLINE i32 start_sum(const std::int32_t*) { return zero_i32(); }
     static AQ_INLINE i32 zero_i32() { return vdupq_n_s32(0); }
+    static AQ_INLINE i32 unspecified() {
+        i32 v;
+        asm("" : "=w"(v));  // no instruction
+        return v;
+    }
     static AQ_INLINE i32 broadcast_i32(std::int32_t v) { return vdupq_n_s32(v); }
     static AQ_INLINE i32 load_u8_as_i32(const std::uint8_t* p) { return vmovl_s16(load_u8_as_narrow(p)); }
     static AQ_INLINE i32 add(i32 a, i32 b) { return vaddq_s32(a, b); }
@@ -126,6 +131,22 @@ struct ops : ops_defaults {
     }
     static AQ_INLINE i32 widened(i16_sums p) { return vpaddq_s32(vpaddlq_s16(p.low), vpaddlq_s16(p.high)); }
 
+    /// See body/lane_starts.hpp: -Center times the sum of every fourth of `count` activation codes, for all rows.
+    template <int Center>
+    static void store_start(const std::int8_t* codes, std::size_t count, std::int8_t* out) {
+        int16x8_t sum = vdupq_n_s16(0);
+        for (std::size_t i = 0; i < count; i += 16) {
+            const int8x16_t sixteen = vld1q_s8(codes + i);
+            sum = vaddw_high_s8(vaddw_s8(sum, vget_low_s8(sixteen)), sixteen);
+        }
+        sum = vmulq_n_s16(vaddq_s16(sum, vextq_s16(sum, sum, 4)), -Center);
+        vst1q_s8(out, vreinterpretq_s8_s16(sum));
+    }
+    static AQ_INLINE i16_sums start_partial(const std::int8_t* p) {
+        const int16x8_t start = vreinterpretq_s16_s8(vld1q_s8(p));
+        return {start, start};
+    }
+
     static AQ_INLINE i32_halves zero_halves() { return {zero_i32(), zero_i32()}; }
     static AQ_INLINE i32_halves add_two_steps(i32_halves sum, const codes (&w)[2], const quads (&a)[2]) {
         const int16x8_t low = vmull_s8(vget_low_s8(w[0]), vget_low_s8(a[0])), high = vmull_high_s8(w[0], a[0]);
@@ -151,15 +172,17 @@ struct ops : ops_defaults {
         return vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four)));
     }
     static AQ_INLINE packed_sums zero_packed_sums() { return {{vdupq_n_u32(0), vdupq_n_u32(0), vdupq_n_u32(0), vdupq_n_u32(0)}}; }
-    static AQ_INLINE uint32x4_t spread(uint32x4_t products) {
-        return vandq_u32(vorrq_u32(products, vshlq_n_u32(products, 8)), vdupq_n_u32(0x00FF00FF));
+    static AQ_INLINE uint32x4_t add_spread(uint32x4_t sum, uint32x4_t products) {
+        return vaddq_u32(sum, vandq_u32(vorrq_u32(products, vshlq_n_u32(products, 8)), vdupq_n_u32(0x00FF00FF)));
     }
     static AQ_INLINE packed_sums add_packed_products(const packed_sums& sum, codes low, codes high, packed_quads a) {
         const uint16x8_t first = vreinterpretq_u16_s8(vzip1q_s8(low, high)), second = vreinterpretq_u16_s8(vzip2q_s8(low, high));
-        return {{vaddq_u32(sum.at[0], spread(vmull_u16(vget_low_u16(first), vget_low_u16(a)))),
-                 vaddq_u32(sum.at[1], spread(vmull_high_u16(first, a))),
-                 vaddq_u32(sum.at[2], spread(vmull_u16(vget_low_u16(second), vget_low_u16(a)))),
-                 vaddq_u32(sum.at[3], spread(vmull_high_u16(second, a)))}};
+        uint32x4_t s0 = add_spread(sum.at[0], vmull_u16(vget_low_u16(first), vget_low_u16(a)));
+        uint32x4_t s1 = add_spread(sum.at[1], vmull_high_u16(first, a));
+        uint32x4_t s2 = add_spread(sum.at[2], vmull_u16(vget_low_u16(second), vget_low_u16(a)));
+        uint32x4_t s3 = add_spread(sum.at[3], vmull_high_u16(second, a));
+        asm volatile("" : "+w"(s0), "+w"(s1), "+w"(s2), "+w"(s3));  // keeps compilers from beginning more than registers hold
+        return {{s0, s1, s2, s3}};
     }
     static AQ_INLINE void add_split(i32& low, i32& high, const packed_sums& sum) {
         i32 lows[4], highs[4];

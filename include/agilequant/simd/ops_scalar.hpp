@@ -4,6 +4,7 @@
 /// | operation | meaning for each lane l |
 /// |---|---|
 /// | add_dot4(s, w, a) | s plus the sum over j < 4 of w[4l+j] a[4l+j], u8 by s8 into i32, exact |
+/// | unspecified() | any value; costs nothing |
 /// | quad<S>(row) | codes 4 S .. 4 S + 3 of a k_step, for every lane |
 /// | sub_product16(s, w, a) | s - w a, for narrow |w| < 256 and |a| < 2^15 |
 /// | products(w, a), add_products(p, w, a) | as add_dot4, in 16-bit sums; widened(p) adds those up |
@@ -44,6 +45,7 @@ struct ops_defaults {
     static constexpr std::size_t row_blocks_worth_unpacking = 0;  ///< from how many blocks of rows on; 0: never
     static constexpr bool unpacks_to_values = false;              ///< to m (code - zero), s8, instead of to codes
     static constexpr block_size unpacked_block{0, 1};             ///< for those; 0: the block of packed codes serves them
+    static constexpr std::size_t unpacked_panels = 0;             ///< unpacked at a time; 0: those of a block
     static constexpr std::size_t prefetch_bytes = 0;              ///< how far ahead a block of rows fetches codes; 0: not at all
     static constexpr bool has_two_steps = false;
     static constexpr bool has_float_start = false;  ///< converts 32-bit sums by where they begin, see float_start
@@ -82,6 +84,7 @@ struct ops : ops_defaults {
 
     static AQ_INLINE i32 start_sum(const std::int32_t*) { return zero_i32(); }
     static AQ_INLINE i32 zero_i32() { return 0; }
+    static AQ_INLINE i32 unspecified() { return zero_i32(); }
     static AQ_INLINE i32 broadcast_i32(std::int32_t v) { return v; }
     static AQ_INLINE i32 load_u8_as_i32(const std::uint8_t* p) { return *p; }
     static AQ_INLINE i32 add(i32 a, i32 b) { return a + b; }

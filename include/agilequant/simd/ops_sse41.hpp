@@ -43,6 +43,11 @@ struct ops : ops_defaults {
 
     static AQ_INLINE i32 start_sum(const std::int32_t*) { return zero_i32(); }
     static AQ_INLINE i32 zero_i32() { return _mm_setzero_si128(); }
+    static AQ_INLINE i32 unspecified() {
+        i32 v;
+        asm("" : "=x"(v));  // no instruction
+        return v;
+    }
     static AQ_INLINE i32 broadcast_i32(std::int32_t v) { return _mm_set1_epi32(v); }
     static AQ_INLINE i32 load_u8_as_i32(const std::uint8_t* p) { return _mm_cvtepu8_epi32(load_4_bytes(p)); }
     static AQ_INLINE i32 add(i32 a, i32 b) { return _mm_add_epi32(a, b); }

@@ -24,7 +24,13 @@ struct block_sums {
     /// `from`: what direct sums begin at. The others begin with what is added first.
     AQ_INLINE void restart(const std::int32_t* from) {
         is_empty = true;
-        if constexpr (Scheme::is_direct) fill(from);
+        if constexpr (Scheme::is_direct) {
+            fill(from);
+        } else {  // so that the compiler keeps nothing of the last sums
+            AQ_UNROLL for (int r = 0; r < Rows; ++r) {
+                AQ_UNROLL for (int v = 0; v < Columns; ++v) at[r][v] = ops::unspecified();
+            }
+        }
         static_cast<void>(from);
     }
     [[nodiscard]] AQ_INLINE ops::i32 total(int r, int v) const { return Scheme::total(at[r][v]); }
@@ -55,6 +61,7 @@ template <int Rows, int Panels>
 struct block_inputs {
     const std::uint8_t* w[Panels];
     const std::int8_t* a[Rows];
+    const std::int8_t* prepared[Rows];
 };
 
 template <class Scheme, class Codes, int Rows, int Panels, int Parts>
@@ -63,6 +70,7 @@ struct micro_kernel {
     static constexpr int columns = column_block::registers;
     using sums_type = block_sums<Scheme, Rows, columns>;
     static constexpr int planes = 8 / Codes::stored;
+    static constexpr std::size_t lane_bytes = gemm_tile::kr;  // from one row of weights to the next
     static constexpr std::size_t k_step_bytes = k_step * gemm_tile::nr * Codes::stored / 8;
     static constexpr int steps_in_k_step = static_cast<int>(k_step) / gemm_tile::kr;
 
@@ -93,7 +101,12 @@ private:
     template <class Count>
     static AQ_INLINE void widened(const block_inputs<Rows, Panels>& in, std::size_t k, Count count, sums_type& sums) {
         typename Scheme::partial partials[Rows][columns];
-        one_k_step<true>(in, k, partials);
+        if constexpr (Codes::has_starts) {
+            AQ_UNROLL for (int r = 0; r < Rows; ++r) {
+                AQ_UNROLL for (int v = 0; v < columns; ++v) partials[r][v] = Codes::start(in.prepared[r] + k * k_step);
+            }
+        }
+        one_k_step<!Codes::has_starts>(in, k, partials);
         if constexpr (std::is_same_v<Count, std::size_t>) {
             for (std::size_t i = 1; i < count; ++i) one_k_step<false>(in, k + i, partials);
         } else {

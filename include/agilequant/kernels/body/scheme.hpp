@@ -10,7 +10,7 @@ namespace AQ_ISA {
 /// How codes are read: `Bits` wide, as they are stored in a packed matrix ...
 template <int Bits>
 struct packed_codes {
-    static constexpr bool is_packed = true, is_value = false;
+    static constexpr bool is_packed = true, is_value = false, has_starts = false;
     static constexpr int stored = Bits;
     static constexpr int center = ops::template center<Bits>;  ///< what they are multiplied as is code - center
     static constexpr int magnitude = largest_distance(weight_codes(Bits), center);
@@ -19,7 +19,7 @@ struct packed_codes {
 /// ... or as bytes that were unpacked before ...
 template <int Bits>
 struct unpacked_codes {
-    static constexpr bool is_packed = false, is_value = false;
+    static constexpr bool is_packed = false, is_value = false, has_starts = false;
     static constexpr int stored = 8;
     static constexpr int center = ops::template unpacked_center<Bits>;
     static constexpr int magnitude = largest_distance(weight_codes(Bits), center);
@@ -36,12 +36,25 @@ struct unpacked_codes {
 /// ... or as signed bytes m (code - zero), m being the integer scale of the group where there are such: nothing is left to be done for
 /// zero points, and with integer scales the whole depth is one sum.
 struct unpacked_values {
-    static constexpr bool is_packed = false, is_value = true;
+    static constexpr bool is_packed = false, is_value = true, has_starts = false;
     static constexpr int stored = 8;
     static constexpr int center = 0;
     static constexpr int magnitude = largest_scaled_code;
     static AQ_INLINE ops::codes plane(ops::codes raw, int) { return raw; }
 };
+/// Makes ready what a block of rows wants beside its codes, once for all panels: 16 bytes a row and k_step. Most want nothing.
+template <class Codes>
+struct row_preparer {
+    static constexpr bool is_needed = false;
+};
+/// Packed codes with the preparation that pays for them, if there is one: see lane_starts.hpp.
+template <int WeightBits, int ActivationBits>
+struct preparation_choice {
+    using type = packed_codes<WeightBits>;
+};
+template <int WeightBits, int ActivationBits>
+using with_preparation = typename preparation_choice<WeightBits, ActivationBits>::type;
+
 /// What a panel is unpacked to.
 template <int Bits>
 using unpacked = std::conditional_t<ops::unpacks_to_values, unpacked_values, unpacked_codes<Bits>>;
