@@ -1,4 +1,5 @@
 // gemm/<isa>/<format>/<shape>: every instruction set that this CPU runs, every format, every shape.
+// packed_multiplier/<isa>/<format>/<shape>: the same product by Agile-Quant's multiplier.
 #include "agilequant/kernels/gemm.hpp"
 
 #include <algorithm>
@@ -6,6 +7,7 @@
 #include <cstring>
 
 #include "agilequant/dispatch/dispatch.hpp"
+#include "agilequant/kernels/packed_multiplier.hpp"
 #include "agilequant/kernels/quantized_rows.hpp"
 #include "cold_weights.hpp"
 #include "data.hpp"
@@ -42,8 +44,9 @@ constexpr gemm_format formats[] = {
 
 class gemm_product final : public prepared_product {
 public:
-    gemm_product(const aq::kernel_table& kernels, const gemm_format& f, const product_input& in)
+    gemm_product(const aq::kernel_table& kernels, const gemm_format& f, const product_input& in, bool is_packed = false)
         : kernels_(kernels),
+          is_packed_(is_packed),
           format_(activations_of(f.activation_bits)),
           in_(in),
           weights_(weights_of(in, f.weights)),
@@ -68,9 +71,10 @@ public:
         const std::size_t panels = job_.weights.panels(), pieces = aq::piece_count(team_, panels);
         team_.for_each(pieces, [&](std::size_t i, std::size_t worker) {
             std::byte* const scratch = scratch_bytes_ == 0 ? nullptr : scratch_.data() + worker * scratch_bytes_;
-            require(
-                aq::gemm(kernels_, job_, {0, x.rows}, aq::piece(panels, pieces, i, kernels_.panel_step), scratch, scratch_bytes_),
-                "gemm");
+            const aq::index_range some = aq::piece(panels, pieces, i, kernels_.panel_step);
+            require(is_packed_ ? aq::gemm_packed_multiplier(kernels_, job_, {0, x.rows}, some)
+                               : aq::gemm(kernels_, job_, {0, x.rows}, some, scratch, scratch_bytes_),
+                    "gemm");
         });
     }
 
@@ -97,6 +101,7 @@ public:
 
 private:
     const aq::kernel_table& kernels_;
+    bool is_packed_;
     aq::activation_format format_;
     product_input in_;
     std::shared_ptr<const cold_weights> weights_;
@@ -114,11 +119,29 @@ double tolerance_of(const gemm_format& f, std::size_t k) {
     return std::sqrt(w * w + a * a + w * w * a * a);
 }
 
+/// Per channel and in groups of 128; once for instruction sets that share a kernel.
+void add_packed_multiplier(const product_shape& shape, std::vector<bench_case>& cases) {
+    aq::kernel_table::gemm_function last = nullptr;
+    for (const aq::isa_entry& entry : aq::isa_entries) {
+        const aq::kernel_table& kernels = *entry.kernels;
+        if (kernels.gemm_packed_multiplier == last || !entry.runs_on(aq::isa::this_cpu())) continue;
+        last = kernels.gemm_packed_multiplier;
+        for (const gemm_format& f : {gemm_format{groups_of(4, 0), 4, false}, gemm_format{groups_of(4, 128), 4, false}}) {
+            const std::string format = name_of(f.weights) + name_of(activations_of(f.activation_bits));
+            const peer p{"agilequant", format, tolerance_of(f, shape.k),
+                         [&kernels, f](const product_input& in) { return std::make_unique<gemm_product>(kernels, f, in, true); }};
+            cases.push_back(product_case(joined({"packed_multiplier", kernels.isa, format}), p, shape, {}));
+            cases.back().is_default = false;
+        }
+    }
+}
+
 }  // namespace
 
 void add_gemm(std::vector<bench_case>& cases) {
     for (const product_shape& shape : product_shapes()) {
         if (shape.threads > 1 && !has_teams) continue;
+        add_packed_multiplier(shape, cases);
         for (const aq::isa_entry& entry : aq::isa_entries) {
             const aq::kernel_table& kernels = *entry.kernels;
             const bool is_scalar = &kernels == &aq::scalar::table, runs = entry.runs_on(aq::isa::this_cpu());

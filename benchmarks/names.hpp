@@ -3,6 +3,7 @@
 ///
 ///     gemm/<isa>/w<bits><granularity>a<bits>/m<M>/n<N>/k<K>/t<threads>     pc: a scale a channel; g128: a float
 ///                                                                          scale for 128; t128: two levels
+///     packed_multiplier/<isa>/w4<granularity>a4/m<M>/n<N>/k<K>/t<threads>
 ///     peer/<library>/<format>/m<M>/n<N>/k<K>/t<threads>
 ///     baseline/<format>/m<M>/n<N>/k<K>/t<threads>
 ///     quantize/<isa>/a<bits>[trip]/m<M>/k<K>/t<threads>

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 
 PRODUCT = re.compile(r"(?P<what>.+)/m(?P<m>\d+)/n(?P<n>\d+)/k(?P<k>\d+)/t(?P<t>\d+)")
 ISAS = ["scalar", "sse41", "avx2", "avxvnni", "avx512vnni", "amx"]
-COLOURS = {"gemm": "tab:blue", "baseline": "tab:gray", "peer": "tab:orange"}
+COLOURS = {"gemm": "tab:blue", "packed_multiplier": "tab:red", "baseline": "tab:gray", "peer": "tab:orange"}
 INSTRUCTIONS = {"fma": "FMA, float", "vpdpbusd": "vpdpbusd", "pmaddubsw_w4a8": "pmaddubsw, W4A8", "pmaddubsw_w4a4": "pmaddubsw, W4A4",
                 "pmaddwd": "pmaddwd", "tdpbusd": "tdpbusd"}
 
@@ -157,7 +157,7 @@ def peers(run):
         return None
     rows = [rows[0], rows[-1]] if len(rows) > 1 else rows
     best = run.isas()[-1] if run.isas() else ""
-    chosen = {w: b for w, b in run.products.items() if not w.startswith("gemm/") or w.split("/")[1] == best}
+    chosen = {w: b for w, b in run.products.items() if not w.startswith(("gemm/", "packed_multiplier/")) or w.split("/")[1] == best}
     figure, both = plt.subplots(1, len(rows), figsize=(6.5 * len(rows), 1.2 + 0.27 * len(chosen)), squeeze=False)
     for axes, m in zip(both[0], rows):
         entries = sorted(((what, by_m[m]) for what, by_m in chosen.items() if m in by_m), key=lambda item: -item[1]["real_time"])

@@ -8,7 +8,7 @@ import sys
 import tempfile
 
 NAMES = re.compile(
-    r"gemm/\w+/w\dp?[cgt]\d*a\d/m\d+/n\d+/k\d+/t\d|peer/\w+/[\w.-]+/m\d+/n\d+/k\d+/t\d|baseline/\w+/m\d+/n\d+/k\d+/t\d"
+    r"(gemm|packed_multiplier)/\w+/w\dp?[cgt]\d*a\d/m\d+/n\d+/k\d+/t\d|peer/\w+/[\w.-]+/m\d+/n\d+/k\d+/t\d|baseline/\w+/m\d+/n\d+/k\d+/t\d"
     r"|quantize/\w+/a\d(trip)?/m\d+/k\d+/t\d|limit/\w+/\w+/t\d")
 
 

@@ -40,20 +40,55 @@ TEST_CASE("dispatch: a processor without features gets scalar, one with all the 
     CHECK(aq::best_kernels(everything) == aq::isa_entries[std::size(aq::isa_entries) - 1].kernels);
 }
 
-#if AQ_HAS_SSE41 && AQ_HAS_AVX2 && AQ_HAS_AVXVNNI && AQ_HAS_AVX512VNNI && AQ_HAS_AMX
-TEST_CASE("dispatch: a processor gets the best of what it has") {
-    using aq::isa::feature;
-    constexpr aq::isa::cpu sse41 = nothing.with(feature::sse41, true), avx2 = sse41.with(feature::avx2, true),
-                           avxvnni = avx2.with(feature::avxvnni, true), avx512vnni = avx2.with(feature::avx512vnni, true),
-                           both = avxvnni.with(feature::avx512vnni, true), amx = both.with(feature::amx_int8, true);
-    CHECK(aq::best_kernels(sse41) == &aq::sse41::table);
-    CHECK(aq::best_kernels(avx2) == &aq::avx2::table);
-    CHECK(aq::best_kernels(avxvnni) == &aq::avxvnni::table);
-    CHECK(aq::best_kernels(avx512vnni) == &aq::avx512vnni::table);
-    CHECK(aq::best_kernels(both) == &aq::avx512vnni::table);
-    CHECK(aq::best_kernels(amx) == &aq::amx::table);
+namespace {
 
-    aq::isa::x86_registers r;  // AVX2 without the operating system's consent
+using aq::isa::feature;
+
+/// Features, and the best instruction set with them.
+struct choice {
+    aq::isa::cpu cpu;
+    const char* best;
+};
+
+constexpr aq::isa::cpu with_sse41 = nothing.with(feature::sse41, true), with_avx2 = with_sse41.with(feature::avx2, true),
+                       with_avxvnni = with_avx2.with(feature::avxvnni, true),
+                       with_avx512vnni = with_avx2.with(feature::avx512vnni, true),
+                       with_both = with_avxvnni.with(feature::avx512vnni, true),
+                       with_amx = with_both.with(feature::amx_int8, true), with_neon = nothing.with(feature::neon, true),
+                       with_dotprod = with_neon.with(feature::dotprod, true), with_i8mm = with_dotprod.with(feature::i8mm, true);
+constexpr choice choices[] = {
+    {with_sse41, "sse41"},     {with_avx2, "avx2"}, {with_avxvnni, "avxvnni"}, {with_avx512vnni, "avx512vnni"},
+    {with_both, "avx512vnni"}, {with_amx, "amx"},   {with_neon, "neon"},       {with_dotprod, "dotprod"},
+    {with_i8mm, "i8mm"}};
+
+/// The table of a name, where this build has it.
+const aq::kernel_table* table_of(const char* name) {
+    const aq::kernel_table* table = nullptr;
+    return name != nullptr && aq::find_kernels(name, everything, table) == status::ok ? table : nullptr;
+}
+
+}  // namespace
+
+TEST_CASE("dispatch: a processor gets the best of what it has, and nothing else by name") {
+    std::size_t tried = 0;
+    for (const choice& c : choices) {
+        const aq::kernel_table* const table = table_of(c.best);
+        if (table == nullptr) continue;  // of another architecture, or not in this build
+        ++tried;
+        CAPTURE(std::string(c.best));
+        CHECK(aq::best_kernels(c.cpu) == table);
+        for (const aq::isa_entry& e : aq::isa_entries) {
+            const aq::kernel_table* found = nullptr;
+            CHECK(aq::find_kernels(e.kernels->isa, c.cpu, found) == (e.runs_on(c.cpu) ? status::ok : status::absent_isa));
+            CHECK(found == (e.runs_on(c.cpu) ? e.kernels : nullptr));
+        }
+    }
+    CHECK(tried + 1 >= std::size(aq::isa_entries));  // all but scalar
+}
+
+#if AQ_HAS_SSE41 && AQ_HAS_AVX2
+TEST_CASE("dispatch: AVX2 counts with the operating system's consent") {
+    aq::isa::x86_registers r;
     r.leaf7_ebx = 1U << 5;
     r.leaf1_ecx = 3U << 27;
     r.xcr0 = 3;
@@ -63,63 +98,78 @@ TEST_CASE("dispatch: a processor gets the best of what it has") {
     r.leaf1_ecx = 1U << 28;
     CHECK(aq::best_kernels(aq::isa::cpu_of(r)) == &aq::scalar::table);
 }
+#endif
+
+#if AQ_HAS_NEON && AQ_HAS_DOTPROD
+TEST_CASE("dispatch: a core of Arm without dot products is refused the instruction sets that have them") {
+    constexpr std::uint64_t asimd = 1U << 1, asimddp = 1U << 20, i8mm = 1U << 13;
+    const aq::isa::cpu cortex_a72 = aq::isa::cpu_of(aq::isa::arm_capabilities{asimd, 0}),
+                       cortex_a76 = aq::isa::cpu_of(aq::isa::arm_capabilities{asimd | asimddp, 0});
+    const aq::kernel_table* found = nullptr;
+    CHECK(aq::best_kernels(cortex_a72) == &aq::neon::table);
+    for (const char* name : {"dotprod", "i8mm"}) CHECK(aq::find_kernels(name, cortex_a72, found) == status::absent_isa);
+    CHECK(aq::best_kernels(cortex_a76) == &aq::dotprod::table);
+    CHECK(aq::find_kernels("i8mm", cortex_a76, found) == status::absent_isa);
+    CHECK(found == nullptr);
+    CHECK(aq::find_kernels("neon", cortex_a76, found) == status::ok);
+    CHECK(found == &aq::neon::table);
+    CHECK(aq::best_kernels(aq::isa::cpu_of(aq::isa::arm_capabilities{0, i8mm})) == &aq::scalar::table);
+}
+#endif
 
 namespace {
 
 /// Which families of kernels an instruction set has of its own; the others are its parent's.
 struct ownership {
-    const aq::kernel_table* table;
-    const aq::kernel_table* parent;  ///< null: everything is its own
+    const char* isa;
+    const char* parent;  ///< null: everything is its own
     bool products, gemm_float, quantize, attention;
 };
 
 constexpr ownership owners[] = {
-    {&aq::scalar::table, nullptr, true, true, true, true},
-    {&aq::sse41::table, nullptr, true, true, true, true},
-    {&aq::avx2::table, nullptr, true, true, true, true},
-    {&aq::avxvnni::table, &aq::avx2::table, true, false, false, false},
-    {&aq::avx512vnni::table, &aq::avx2::table, true, true, true, false},
-    {&aq::amx::table, &aq::avx512vnni::table, true, false, false, false},
+    {"scalar", nullptr, true, true, true, true},     {"sse41", nullptr, true, true, true, true},
+    {"avx2", nullptr, true, true, true, true},       {"avxvnni", "avx2", true, false, false, false},
+    {"avx512vnni", "avx2", true, true, true, false}, {"amx", "avx512vnni", true, false, false, false},
+    {"neon", nullptr, true, true, true, true},       {"dotprod", "neon", true, false, true, true},
+    {"i8mm", "dotprod", true, false, false, false},
 };
-
-/// Whether no table before this one has the kernel.
-template <class Kernel>
-bool is_new(const ownership& o, Kernel&& kernel) {
-    for (const ownership* before = owners; before->table != o.table; ++before) {
-        if (kernel(*before->table) == kernel(*o.table)) return false;
-    }
-    return true;
-}
 
 /// Own means found in no table before; inherited, the parent's very function.
 template <class Kernel>
-bool is_as_said(const ownership& o, bool is_own, Kernel&& kernel) {
-    return is_own ? is_new(o, kernel) : kernel(*o.table) == kernel(*o.parent);
+bool is_as_said(const aq::kernel_table& table, const char* parent, bool is_own, Kernel&& kernel) {
+    if (!is_own) return table_of(parent) != nullptr && kernel(table) == kernel(*table_of(parent));
+    for (const aq::isa_entry& before : aq::isa_entries) {
+        if (before.kernels == &table) break;
+        if (kernel(*before.kernels) == kernel(table)) return false;
+    }
+    return true;
 }
 
 }  // namespace
 
 // A kernel that falls back unseen to another instruction set's gives the right bits, slowly.
 TEST_CASE("dispatch: each table has kernels of its own where it should, and inherits the others from its parent") {
-    CHECK(std::size(owners) == std::size(aq::isa_entries));
-    for (std::size_t i = 0; i < std::size(owners); ++i) {
-        const ownership& o = owners[i];
-        CAPTURE(std::string(o.table->isa));
-        CHECK(o.table == aq::isa_entries[i].kernels);
+    CHECK(std::size(owners) == std::size(aq::isa::names));
+    std::size_t seen = 0;
+    for (const ownership& o : owners) {
+        const aq::kernel_table* const table = table_of(o.isa);
+        if (table == nullptr) continue;  // of another architecture, or not in this build
+        ++seen;
+        CAPTURE(std::string(o.isa));
         for (int w : {2, 4, 8}) {
             for (int a : {4, 8}) {
                 CAPTURE(w);
                 CAPTURE(a);
-                CHECK(is_as_said(o, o.products, [&](const aq::kernel_table& t) { return t.gemm_for(w, a); }));
+                CHECK(is_as_said(*table, o.parent, o.products, [&](const aq::kernel_table& t) { return t.gemm_for(w, a); }));
             }
         }
-        CHECK(is_as_said(o, o.products, [](const aq::kernel_table& t) { return t.gemm_scratch; }));
-        CHECK(is_as_said(o, o.gemm_float, [](const aq::kernel_table& t) { return t.gemm_float; }));
-        CHECK(is_as_said(o, o.quantize, [](const aq::kernel_table& t) { return t.quantize; }));
-        CHECK(is_as_said(o, o.attention, [](const aq::kernel_table& t) { return t.attention; }));
+        CHECK(is_as_said(*table, o.parent, o.products, [](const aq::kernel_table& t) { return t.gemm_scratch; }));
+        CHECK(is_as_said(*table, o.parent, o.gemm_float, [](const aq::kernel_table& t) { return t.gemm_float; }));
+        CHECK(is_as_said(*table, o.parent, o.quantize, [](const aq::kernel_table& t) { return t.quantize; }));
+        CHECK(is_as_said(*table, o.parent, o.attention, [](const aq::kernel_table& t) { return t.attention; }));
     }
+    CHECK(seen == std::size(aq::isa_entries));
 }
-#endif
 
 TEST_CASE("dispatch: every table is complete and bears the name of the list") {
     for (const aq::isa_entry& e : aq::isa_entries) {

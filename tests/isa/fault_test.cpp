@@ -5,7 +5,8 @@
 
 #include <limits>
 
-#include "support/gemm_case.hpp"
+#include "isa/exact_suite.hpp"
+#include "isa/faulty_arm.hpp"
 
 using namespace aq_test;
 using aq::faulty::fault;
@@ -24,7 +25,7 @@ bool differs(const gemm_setup& setup, const aq::kernel_table& kernels) {
 
 /// Whether the cases of the exact suites tell `kernels` from scalar: random ones, a large sum, awkward values.
 bool is_found(const aq::kernel_table& kernels) {
-    for (std::uint64_t seed = 10001; seed <= 10200; ++seed) {
+    for (std::uint64_t seed = 10001; seed <= (slowdown < 20 ? 10200 : 10060); ++seed) {
         if (differs(gemm_setup(random_case(seed, 70)), kernels)) return true;
     }
 
@@ -53,21 +54,69 @@ bool is_found(const aq::kernel_table& kernels) {
     return differs(awkward, kernels);
 }
 
-}  // namespace
-
-TEST_CASE("exact: 16-bit pair sums and blocks of three rows cannot be seen in a result") {
-    aq::faulty::active = fault::none;
-    const aq::kernel_table kernels = aq::faulty::table();
-    for (std::uint64_t seed = 1; seed <= 600; ++seed) check_exact({&kernels}, random_case(seed + 10000, 70));
+/// Whether every fault of an instruction set is found by the cases of the exact suites, and none without a fault.
+template <class Fault>
+void check_faults(const aq::kernel_table& kernels, Fault& active) {
+    CAPTURE(std::string(kernels.isa));
+    active = Fault::none;
+    for (std::uint64_t seed = 1; seed <= short_cases(600, 100); ++seed)
+        check_exact({&kernels}, random_case(seed + 10000, seed % 3 == 0 ? 70 : 35));
     CHECK_FALSE(is_found(kernels));
-}
-
-TEST_CASE("faults: every operation that is broken is found") {
-    const aq::kernel_table kernels = aq::faulty::table();
-    for (int f = 1; f < static_cast<int>(fault::count); ++f) {
+    for (int f = 1; f < static_cast<int>(Fault::count); ++f) {
         CAPTURE(f);
-        aq::faulty::active = static_cast<fault>(f);
+        active = static_cast<Fault>(f);
         CHECK(is_found(kernels));
     }
-    aq::faulty::active = fault::none;
+    active = Fault::none;
+}
+
+}  // namespace
+
+TEST_CASE("faults: 16-bit pair sums and blocks of three rows cannot be seen in a result, each operation that is broken can") {
+    check_faults(aq::faulty::table(), aq::faulty::active);
+}
+
+TEST_CASE("faults: halves of panels, centered codes and two steps at once cannot be seen in a result, broken ones can") {
+    check_faults(aq::faulty_neon::with_products(aq::scalar::table), aq::faulty_neon::active);
+}
+
+TEST_CASE("faults: sums that begin at the bits of a float cannot be seen in a result, broken ones can") {
+    check_faults(aq::faulty_dotprod::with_products(aq::scalar::table), aq::faulty_dotprod::active);
+}
+
+TEST_CASE("faults: 16-bit sums that hold less than the most that is added to them are found at every pair of widths") {
+    const aq::kernel_table kernels = aq::faulty_neon::with_products(aq::scalar::table);
+    const auto all_mistakes = [&](widths pair, int magnitude) {
+        const int product = magnitude * aq::activation_magnitude(pair.activations), in_16_bits = 32767 / product;
+        const int steps = in_16_bits < 4 ? 2 : in_16_bits / 4 * 4;  // two at once, or as many k_steps as there is room for
+        mistakes all;
+        for (const int largest : {steps * product, steps * product - 1}) {
+            aq::faulty_neon::largest_sum = largest;
+            all = {};
+            for (const std::size_t k : depths_of_16_bits(pair)) {
+                const mistakes some = wrong_extremes(kernels, pair, k);
+                all = {all.in_rows + some.in_rows, all.in_blocks + some.in_blocks, all.in_unpacked + some.in_unpacked};
+            }
+            if (largest == steps * product) CHECK((all.in_rows + all.in_blocks) == 0);
+        }
+        aq::faulty_neon::largest_sum = 32767;
+        return all;
+    };
+    for (const widths pair : kernel_widths) {
+        if (slowdown >= 20 && pair.activations == 4) continue;  // the longest ones, and the same on every processor
+        INFO("W" << pair.weights << "A" << pair.activations);
+        const mistakes packed = all_mistakes(pair, pair.weights == 8 ? 128 : (1 << pair.weights) - 1);
+        CHECK(packed.in_rows != 0);
+        CHECK(packed.in_blocks != 0);
+        CHECK(all_mistakes(pair, pair.weights == 2 ? 3 : 1 << (pair.weights - 1)).in_unpacked != 0);
+    }
+}
+
+TEST_CASE("exact: small blocks of every kind, each element through the epilogue once") {
+    const aq::kernel_table neon = aq::faulty_neon::with_products(aq::scalar::table),
+                           dotprod = aq::faulty_dotprod::with_products(aq::scalar::table);
+    small_block_edges({&neon, &dotprod}, 80000);
+    for (std::size_t m : sizes{1, 3, 5, 10}) {
+        for (int sign : {1, -1}) deepest{dotprod, m, sign}.largest_started_sums();
+    }
 }

@@ -189,3 +189,33 @@ TEST_CASE("edges: packing reads nothing beyond its matrix") {
         }
     }
 }
+
+TEST_CASE("packed_matrix: codes, zero points and multipliers beyond what kernels rely on are refused") {
+    const auto assign = [](int bits, int code, int zero, int multiplier) {
+        aq::weight_format format{bits, true, 4};
+        if (multiplier >= 0) format.scales = aq::group_scales::integers;
+        const std::vector<float> values(8, 1.0F);
+        aq::coded_matrix coded;
+        REQUIRE(aq::quantize_weights({values.data(), 1, 8, 8}, format, nullptr, coded) == aq::status::ok);
+        for (std::size_t i = 0; i < 8; ++i) coded.codes[i] = static_cast<std::uint8_t>(zero);
+        coded.codes[5] = static_cast<std::uint8_t>(code);
+        coded.zeros[0] = coded.zeros[1] = static_cast<std::uint8_t>(zero);
+        if (multiplier >= 0) coded.multipliers[0] = coded.multipliers[1] = static_cast<std::uint8_t>(multiplier);
+        aq::k_layout layout;
+        REQUIRE(layout.make(8, 4) == aq::status::ok);
+        aq::packed_storage<> packed;
+        const aq::status s = packed.assign(coded, std::move(layout));
+        CHECK(packed.view().n == (s == aq::status::ok ? 1 : 0));
+        return s;
+    };
+    CHECK(assign(4, 15, 15, -1) == aq::status::ok);
+    CHECK(assign(4, 16, 8, -1) == aq::status::bad_argument);
+    CHECK(assign(4, 8, 16, -1) == aq::status::bad_argument);
+    CHECK(assign(8, 255, 0, -1) == aq::status::ok);
+    CHECK(assign(4, 15, 0, 8) == aq::status::ok);
+    CHECK(assign(4, 15, 0, 9) == aq::status::bad_argument);
+    CHECK(assign(4, 0, 15, 8) == aq::status::ok);
+    CHECK(assign(4, 0, 15, 9) == aq::status::bad_argument);
+    CHECK(assign(7, 127, 0, 1) == aq::status::ok);
+    CHECK(assign(4, 8, 8, 0) == aq::status::bad_argument);
+}

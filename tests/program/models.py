@@ -8,6 +8,7 @@ CONFIG = {
     "model_type": "llama", "hidden_act": "silu", "bos_token_id": 0, "vocab_size": 256, "hidden_size": 16, "intermediate_size": 12,
     "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
 }
+SENTENCE = "He was waiting for an answer, and she could not give him one: it was past dinner, and nobody had asked whether they would stay. "
 Q = "model.layers.0.self_attn.q_proj.weight"
 HEAD = "lm_head.weight"
 

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 
+#include "support/effort.hpp"
 #include "support/random.hpp"
 
 namespace {
@@ -125,7 +126,7 @@ TEST_CASE("the signed form") {
 
 TEST_CASE("log2 against double") {
     double worst = 0;
-    for (std::uint32_t fraction = 0; fraction < fractions; ++fraction) {
+    for (std::uint32_t fraction = 0; fraction < fractions; fraction += aq_test::slowdown | 1U) {
         for (const std::uint32_t exponent : {126U, 127U, 1U + fraction % 254U}) {
             const float x = aq::float_of(exponent << 23 | fraction);
             const double exact = std::log2(static_cast<double>(x)), size = std::abs(exact);

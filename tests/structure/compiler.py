@@ -11,6 +11,7 @@ WARNINGS = "-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror".split()
 def arguments(description, *flags):
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--compiler", required=True)
+    parser.add_argument("--target", default="", help="the architecture, where the compiler has to be told")
     parser.add_argument("--std", default="c++17")
     parser.add_argument("--root", type=pathlib.Path, required=True, help="the repository")
     parser.add_argument("--xsimd", required=True, help="the directory that holds xsimd/xsimd.hpp")
@@ -20,8 +21,9 @@ def arguments(description, *flags):
 
 
 def command(args, *options):
+    target = [f"--target={args.target}"] if args.target else []
     # -idirafter: harmless where the directory is searched anyway
-    return [args.compiler, f"-std={args.std}", "-I", str(args.root / "include"), "-idirafter", args.xsimd, *options]
+    return [args.compiler, *target, f"-std={args.std}", "-I", str(args.root / "include"), "-idirafter", args.xsimd, *options]
 
 
 def run(argv, source):

@@ -6,9 +6,10 @@
 
 namespace aq_test {
 
-/// Assertions and sanitizers cost ten times and more: such a build runs one case in `slowdown` of the long suites.
-#if defined(AQ_ENABLE_ASSERT)
-inline constexpr std::size_t slowdown = 10;
+/// Sanitizers and emulators cost ten times and more: such a build, which tests/CMakeLists.txt tells so, runs one case in `slowdown` of
+/// the long suites.
+#if defined(AQ_TEST_SLOWDOWN)
+inline constexpr std::size_t slowdown = AQ_TEST_SLOWDOWN;
 #else
 inline constexpr std::size_t slowdown = 1;
 #endif

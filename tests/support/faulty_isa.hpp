@@ -55,6 +55,7 @@ struct ops : scalar::ops {
     static i32 load_u8_as_i32(const std::uint8_t* p) {
         return active == fault::zero_point_signed ? static_cast<std::int8_t>(*p) : *p;
     }
+    static narrow load_u8_as_narrow(const std::uint8_t* p) { return load_u8_as_i32(p); }
     static i32 shift_left(i32 a, int count) {
         return active == fault::shift_forgotten ? a
                                                 : scalar::ops::shift_left(a, active == fault::shift_too_far ? count + 1 : count);
@@ -141,12 +142,23 @@ struct ops : scalar::ops {
 }  // namespace faulty
 }  // namespace aq
 
+// Blocks of one lane have many registers, and none of them is one: unrolled, they would take a minute to compile.
+#pragma push_macro("AQ_UNROLL")
+#undef AQ_UNROLL
+#define AQ_UNROLL
+
 #define AQ_ISA faulty
 #include "agilequant/kernels/body/store.hpp"
 
 #include "agilequant/kernels/body/scheme.hpp"
 
+#include "agilequant/kernels/body/unpack.hpp"
+
 #include "agilequant/kernels/body/micro_kernel.hpp"
+
+#include "agilequant/kernels/body/gemm_results.hpp"
+
+#include "agilequant/kernels/body/gemm_block.hpp"
 
 #include "agilequant/kernels/body/gemm.hpp"
 
@@ -155,6 +167,8 @@ struct ops : scalar::ops {
 
 #include "agilequant/kernels/body/quantize.hpp"
 #undef AQ_ISA
+
+#pragma pop_macro("AQ_UNROLL")
 
 namespace aq {
 namespace faulty {

@@ -10,6 +10,7 @@
 
 #include "llama/evaluate.hpp"
 #include "llama/failure.hpp"
+#include "support/effort.hpp"
 
 namespace aq_test {
 
@@ -21,14 +22,8 @@ inline aq::example::settings serial_settings() {
 }
 
 /// Whether a whole text would take minutes: in four bits scalar kernels are some 50 times slower than AVX2's, and a build with
-/// assertions or sanitizers is slower still. Then tests take a piece of it.
-inline bool is_slow() {
-#if defined(AQ_ENABLE_ASSERT)
-    return true;
-#else
-    return std::string(aq::example::choose(serial_settings()).isa) == "scalar";
-#endif
-}
+/// sanitizers or an emulator is slower still. Then tests take a piece of it.
+inline bool is_slow() { return slowdown > 1 || std::string(aq::example::choose(serial_settings()).isa) == "scalar"; }
 
 /// What activations of less than 8 bits are: with a zero point, as in the examples, or symmetric about zero.
 enum class low_bits { asymmetric, symmetric };

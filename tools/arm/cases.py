@@ -2,7 +2,7 @@
 import dataclasses
 
 DEPTH = 4096
-COLUMNS = {1: 1024, 4: 1024, 8: 512, 64: 128}  # for each number of rows: enough panels to tell, few enough for an emulator
+COLUMNS = {1: 1024, 4: 1024, 8: 512, 64: 128, 256: 128}  # for each number of rows: enough panels to tell, few enough for an emulator
 QUANTIZED_ROWS = 8
 LARGEST_TILE = 16  # columns of a panel
 

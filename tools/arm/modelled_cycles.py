@@ -83,7 +83,7 @@ def product_table(isa, results, compiler, other_section):
     rows = []
     for result in results:
         case, share = result.case, behind(compiler, other_section, result)
-        row = [f"{case.format}, M = {case.m}"]
+        row = [f"{case.format}{', packed multiplier' if case.is_packed else ''}, M = {case.m}"]
         for core, limit in models.items():
             row += [f"{result.cycles[core]:.1f}", f"{100 * limit / result.cycles[core]:.0f}"]
         row += [f"{result.in_order[core]:.0f}" for core in in_order]

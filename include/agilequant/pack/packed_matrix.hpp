@@ -65,7 +65,8 @@ template <class Tile = portable_tile>
 class packed_storage {
 public:
     /// Lays out k channels and packs `w` [n,k], whose columns are in the layout's order. See pack() below for a whole matrix.
-    /// bad_shape: the layout is for another depth or group; depth_over_limit: 32-bit sums of 8-bit activations could overflow.
+    /// bad_shape: the layout is for another depth or group; depth_over_limit: 32-bit sums of 8-bit activations could overflow;
+    /// bad_argument: a code or zero point beyond the width, or with multipliers m (code - zero) beyond an int8, as kernels rely on.
     [[nodiscard]] status assign(const coded_matrix& w, k_layout&& layout) noexcept {
         const k_layout_view l = layout.view();
         if (l.k != w.k || l.group != (w.format.group == 0 || w.format.group > w.k ? w.k : w.format.group))
@@ -81,8 +82,10 @@ public:
         AQ_TRY(multipliers_.reset(w.is_two_level() ? rows * l.groups : 0));
         AQ_TRY(zeros_.reset(w.format.is_asymmetric ? rows * l.groups : 0));
         AQ_TRY(offsets_.reset(rows));
-        for (std::size_t r = 0; r < n_; ++r) pack_row(w, l, r);
-        return status::ok;
+        bool is_legal = true;
+        for (std::size_t r = 0; r < n_; ++r) is_legal = pack_row(w, l, r) && is_legal;
+        if (!is_legal) *this = packed_storage();
+        return is_legal ? status::ok : status::bad_argument;
     }
 
     [[nodiscard]] packed_weights view() const noexcept {
@@ -100,7 +103,10 @@ public:
     }
 
 private:
-    void pack_row(const coded_matrix& w, const k_layout_view& l, std::size_t r) noexcept {
+    /// Whether all codes of the row are legal.
+    [[nodiscard]] bool pack_row(const coded_matrix& w, const k_layout_view& l, std::size_t r) noexcept {
+        const int largest_code = weight_codes(bits_).high;
+        bool is_legal = true;
         const std::size_t panel = r / Tile::nr * l.groups * Tile::nr + r % Tile::nr;
         std::size_t g = 0, column = 0;
         float offset = 0.0F;
@@ -108,8 +114,13 @@ private:
         for (std::size_t i = 0; i < l.run_count; ++i) {
             const k_run run = l.runs[i];
             const int zero = w.zeros[r * w.groups + g];
+            const int multiplier = w.is_two_level() ? w.multipliers[r * w.groups + g] : 1;
+            const int most =
+                w.is_two_level() && multiplier != 0 ? largest_scaled_code / multiplier : largest_code;  // of |code - zero|
+            is_legal = is_legal && zero <= largest_code && multiplier != 0;
             for (std::size_t p = run.begin; p < run.end && l.channel(p) != padding; ++p, ++column) {
                 const int code = w.codes[r * w.k + column];
+                is_legal = is_legal && code <= largest_code && code - zero <= most && zero - code <= most;
                 pack_code(codes_.data(), Tile::at(r, p, l.packed, bits_), code);
                 sum += (code - zero) * (1 << run.exponent);
             }
@@ -131,6 +142,7 @@ private:
             offset = rounded(w.scales[r] * static_cast<float>(total));
         }
         offsets_[r] = offset;
+        return is_legal;
     }
 
     std::size_t n_ = 0;

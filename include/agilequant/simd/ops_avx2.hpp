@@ -109,9 +109,9 @@ struct ops : ops_defaults {
     // The packed multiplier: see ops_scalar.hpp. A product of two codes by one fits 16 bits, so pmullw does for 32-bit lanes.
     using packed_quads = __m256i;
     struct packed_sums {
-        __m256i at[4];  ///< of rows 0 and 4, 1 and 5, 2 and 6, 3 and 7: the four places of a quad
+        __m256i at[4];  ///< at[i]: rows i and i + 4 of either register, by places
     };
-    static constexpr block_size packed_multiplier_block{2, 1};
+    static constexpr block_size packed_multiplier_block{1, 1};  ///< two rows would need more than 16 registers
     template <int Step>
     static AQ_INLINE packed_quads packed_quad(const std::int8_t* row) {
         const __m256i places = _mm256_setr_epi32(-256, -255, -254, -253, -256, -255, -254, -253);  // bytes 0 .. 3, zero-extended
@@ -126,6 +126,7 @@ struct ops : ops_defaults {
             const __m256i products = _mm256_mullo_epi16(pairs[i], a);
             const __m256i both = _mm256_or_si256(products, _mm256_slli_epi32(products, 8));
             sum.at[i] = add(sum.at[i], _mm256_and_si256(both, _mm256_set1_epi32(0x00FF00FF)));
+            asm("" : "+x"(sum.at[i]));  // as in add_pairs
         }
         return sum;
     }

@@ -31,8 +31,10 @@ struct ops : ops_defaults {
     static constexpr int lanes = 4;
     static constexpr block_size block{4, 1,
                                       2};  ///< 16 registers of 16-bit sums, 4 of codes, 4 of activations, constants: 32 registers
+    static constexpr block_size block_of_bytes{2, 1, 2};  ///< 8 registers of 32-bit sums, 2 of products, 4 of codes
     static constexpr block_size block_of_few_rows{2, 1};
     static constexpr block_size block_of_one_row{1, 2};
+    static constexpr int streams_of_other_widths = 1;  ///< two panels have too many sums (8 bits) or planes (2 bits)
     static constexpr std::size_t row_blocks_worth_unpacking = 4;
     static constexpr bool has_two_steps = true;
 
@@ -161,10 +163,10 @@ struct ops : ops_defaults {
     // The packed multiplier: see ops_scalar.hpp.
     using packed_quads = uint16x8_t;  ///< four codes, twice
     struct packed_sums {
-        uint32x4_t at[4];  ///< of rows 0, 1, 2, 3: the four places of a quad
+        uint32x4_t at[4];  ///< at[i]: row i of either register, by places
     };
-    static constexpr block_size packed_multiplier_block{4, 1,
-                                                        2};  ///< 16 sums, 4 of codes, 4 of activations, the mask: 32 registers
+    /// 16 sums, 2 of codes as stored and 2 of pairs, 1 of activations, the masks, and products on their way: 32 registers.
+    static constexpr block_size packed_multiplier_block{4, 1, 2};
     template <int Step>
     static AQ_INLINE packed_quads packed_quad(const std::int8_t* row) {
         std::uint32_t four;

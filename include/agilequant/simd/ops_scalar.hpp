@@ -41,7 +41,9 @@ inline constexpr std::uint64_t largest_started_sum = std::uint64_t{1} << 22;
 
 /// What most instruction sets have in common; each says otherwise where it differs.
 struct ops_defaults {
-    static constexpr block_size block_of_few_rows{0, 1};          ///< for as many rows or fewer; 0: the block of many serves them
+    static constexpr block_size block_of_bytes{0, 1};     ///< for weights of 8 bits; 0: the block of all widths serves them
+    static constexpr int streams_of_other_widths = 0;     ///< panels by one row where codes do not have 4 bits; 0: as for those
+    static constexpr block_size block_of_few_rows{0, 1};  ///< for as many rows or fewer; 0: the block of many serves them
     static constexpr std::size_t row_blocks_worth_unpacking = 0;  ///< from how many blocks of rows on; 0: never
     static constexpr bool unpacks_to_values = false;              ///< to m (code - zero), s8, instead of to codes
     static constexpr block_size unpacked_block{0, 1};             ///< for those; 0: the block of packed codes serves them
@@ -128,9 +130,9 @@ struct ops : ops_defaults {
 
     // The packed multiplier (body/packed_multiplier.hpp): the codes of two rows, a byte apart, share the multiplication by a code.
     using packed_quads = quads;
+    /// For each place in four, the sum of the row in `high` in the upper 16 bits and of the one in `low` in the lower ones.
     struct packed_sums {
-        std::uint32_t
-            at[4];  ///< for each place in four the sum of `high`'s row in the upper 16 bits, of `low`'s in the lower ones
+        std::uint32_t at[4];
     };
     static constexpr block_size packed_multiplier_block{1, 1, 8};
     template <int Step>

@@ -105,9 +105,9 @@ struct ops : ops_defaults {
     // The packed multiplier: see ops_scalar.hpp. A product of two codes by one fits 16 bits, so pmullw does for 32-bit lanes.
     using packed_quads = __m128i;
     struct packed_sums {
-        __m128i at[4];  ///< of rows 0, 1, 2, 3: the four places of a quad
+        __m128i at[4];  ///< at[i]: row i of either register, by places
     };
-    static constexpr block_size packed_multiplier_block{2, 1, 2};
+    static constexpr block_size packed_multiplier_block{1, 1, 2};  ///< two rows would need more than 16 registers
     template <int Step>
     static AQ_INLINE packed_quads packed_quad(const std::int8_t* row) {
         return _mm_cvtepu8_epi32(load_4_bytes(row + 4 * Step));
@@ -121,6 +121,7 @@ struct ops : ops_defaults {
             const __m128i products = _mm_mullo_epi16(pairs[i], a);
             const __m128i both = _mm_or_si128(products, _mm_slli_epi32(products, 8));
             sum.at[i] = add(sum.at[i], _mm_and_si128(both, _mm_set1_epi32(0x00FF00FF)));
+            asm("" : "+x"(sum.at[i]));  // as in add_pairs
         }
         return sum;
     }

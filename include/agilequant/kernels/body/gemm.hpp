@@ -87,7 +87,9 @@ template <int WeightBits, int ActivationBits>
 void gemm(const gemm_job& job, index_range rows, index_range panels, std::byte* scratch) {
     using codes = packed_codes<WeightBits>;
     using prepared_codes = with_preparation<WeightBits, ActivationBits>;
-    constexpr block_size block = ops::block, one = ops::block_of_one_row;
+    constexpr block_size block = WeightBits == 8 && ops::block_of_bytes.rows != 0 ? ops::block_of_bytes : ops::block;
+    constexpr bool is_other = WeightBits != 4 && ops::streams_of_other_widths != 0;
+    constexpr int streams = is_other ? ops::streams_of_other_widths : ops::block_of_one_row.panels;
     auto* const prepared = reinterpret_cast<std::int8_t*>(scratch);
     if constexpr (may_unpack<WeightBits>) {
         if (scratch != nullptr && rows.size() >= rows_worth_unpacking)
@@ -95,12 +97,12 @@ void gemm(const gemm_job& job, index_range rows, index_range panels, std::byte* 
     }
     if constexpr (row_preparer<prepared_codes>::is_needed) {
         if (scratch != nullptr && rows.size() == 1)
-            return gemm_panels<prepared_codes, ActivationBits, 1, one.panels, 1>(job, rows, panels, {}, prepared);
+            return gemm_panels<prepared_codes, ActivationBits, 1, streams, 1>(job, rows, panels, {}, prepared);
         if (scratch != nullptr)
             return gemm_panels<prepared_codes, ActivationBits, block.rows, block.panels, block.parts>(job, rows, panels, {},
                                                                                                       prepared);
     }
-    if (rows.size() == 1) return gemm_one_row<codes, ActivationBits, one.panels>(job, rows.begin, panels);
+    if (rows.size() == 1) return gemm_one_row<codes, ActivationBits, streams>(job, rows.begin, panels);
     gemm_panels<codes, ActivationBits, block.rows, block.panels, block.parts>(job, rows, panels, {}, nullptr);
     static_cast<void>(prepared);
 }

@@ -66,7 +66,8 @@ void gemm_block(const gemm_job& job, const block_place<Rows, Panels, Parts>& pla
     block_inputs<Rows, Panels> in;
     AQ_UNROLL for (int r = 0; r < Rows; ++r) {
         in.a[r] = job.activations.codes + place.row_of(r) * job.activations.stride;
-        in.prepared[r] = source.prepared + (place.row_of(r) - place.row) * w.layout.packed;
+        if constexpr (row_preparer<Codes>::is_needed)
+            in.prepared[r] = source.prepared + (place.row_of(r) - place.row) * w.layout.packed;
     }
     AQ_UNROLL for (int p = 0; p < Panels; ++p) {
         const std::size_t panel = place.panel_of(p);

@@ -61,7 +61,7 @@ template <int Rows, int Panels>
 struct block_inputs {
     const std::uint8_t* w[Panels];
     const std::int8_t* a[Rows];
-    const std::int8_t* prepared[Rows];
+    const std::int8_t* prepared[Rows] = {};  ///< see row_preparer
 };
 
 template <class Scheme, class Codes, int Rows, int Panels, int Parts>

@@ -83,7 +83,7 @@ void gemm_packed_multiplier(const gemm_job& job, index_range rows, index_range p
     constexpr block_size block = Ops::packed_multiplier_block;
     for (std::size_t panel = panels.begin; panel < panels.end; ++panel) {
         const index_range one{panel, panel + 1};
-        if (rows.size() == 1) gemm_rows<scheme, codes, 1, 1, 1>(job, rows, one, {});
+        if (rows.size() == 1) gemm_rows<scheme, codes, 1, block.panels, block.parts>(job, rows, one, {});
         else gemm_rows<scheme, codes, block.rows, block.panels, block.parts>(job, rows, one, {});
     }
 }
