@@ -25,7 +25,7 @@ bool differs(const gemm_setup& setup, const aq::kernel_table& kernels) {
 
 /// Whether the cases of the exact suites tell `kernels` from scalar: random ones, a large sum, awkward values.
 bool is_found(const aq::kernel_table& kernels) {
-    for (std::uint64_t seed = 10001; seed <= (slowdown < 20 ? 10200 : 10060); ++seed) {
+    for (std::uint64_t seed = 10001; seed <= 10200; ++seed) {
         if (differs(gemm_setup(random_case(seed, 70)), kernels)) return true;
     }
 
@@ -61,7 +61,7 @@ void check_faults(const aq::kernel_table& kernels, Fault& active) {
     active = Fault::none;
     for (std::uint64_t seed = 1; seed <= short_cases(600, 100); ++seed)
         check_exact({&kernels}, random_case(seed + 10000, seed % 3 == 0 ? 70 : 35));
-    CHECK_FALSE(is_found(kernels));
+    if (slowdown < 20) CHECK_FALSE(is_found(kernels));  // all cases: long, and the same on every processor
     for (int f = 1; f < static_cast<int>(Fault::count); ++f) {
         CAPTURE(f);
         active = static_cast<Fault>(f);

@@ -37,6 +37,7 @@ struct ops : ops_defaults {
     static constexpr int streams_of_other_widths = 1;  ///< two panels have too many sums (8 bits) or planes (2 bits)
     static constexpr std::size_t row_blocks_worth_unpacking = 4;
     static constexpr bool has_two_steps = true;
+    static constexpr bool has_group_kinds = true;
 
     /// Only s8 by s8 is there, so codes of 8 bits are centered; unpacked ones of 4 too, which doubles what 16 bits hold.
     template <int Bits>

@@ -50,6 +50,8 @@ struct ops_defaults {
     static constexpr std::size_t unpacked_panels = 0;             ///< unpacked at a time; 0: those of a block
     static constexpr std::size_t prefetch_bytes = 0;              ///< how far ahead a block of rows fetches codes; 0: not at all
     static constexpr bool has_two_steps = false;
+    static constexpr bool has_group_kinds =
+        false;  ///< blocks are compiled for each group_kind: what the end of a group costs is felt
     static constexpr bool has_float_start = false;  ///< converts 32-bit sums by where they begin, see float_start
 
     /// How many steps of four products a row an i16_sums holds, of weights up to WeightMagnitude; 0: it has none.

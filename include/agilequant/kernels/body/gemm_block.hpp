@@ -98,11 +98,15 @@ void gemm_block(const gemm_job& job, const block_place<Rows, Panels, Parts>& pla
     }
 }
 
-/// The same, compiled for the kind of its groups.
+template <class Codes>
+inline constexpr bool compiles_kinds = ops::has_group_kinds && (Codes::is_value || Codes::bits == 4);
+
+/// The same, compiled for the kind of its groups where that pays.
 template <class Scheme, class Codes, int Rows, int Panels, int Parts>
 void gemm_block(const gemm_job& job, const block_place<Rows, Panels, Parts>& place, const block_source& source) {
-    const group_kind kind = kind_of(job.weights, job.activations.bits);
-    if (kind == group_kind::scaled) gemm_block<group_kind::scaled, Scheme, Codes>(job, place, source);
+    const group_kind kind = compiles_kinds<Codes> ? kind_of(job.weights, job.activations.bits) : group_kind::any;
+    if constexpr (!compiles_kinds<Codes>) gemm_block<group_kind::any, Scheme, Codes>(job, place, source);
+    else if (kind == group_kind::scaled) gemm_block<group_kind::scaled, Scheme, Codes>(job, place, source);
     else if (kind == group_kind::multiplied) gemm_block<group_kind::multiplied, Scheme, Codes>(job, place, source);
     else gemm_block<group_kind::any, Scheme, Codes>(job, place, source);
 }

@@ -58,8 +58,11 @@ struct no_code_sum {
 };
 
 /// What becomes of a group's integers, as a block is compiled for: scaled in float, or multiplied by an integer, where sums of activation
-/// codes fit 16 bits; or any of these, decided at the end of each group, which then has to be a long one not to be slow.
+/// codes fit 16 bits; or any of these, decided at the end of each group. Where that costs much, the common width is compiled for each.
 enum class group_kind { scaled, multiplied, any };
+
+/// Channels whose activation codes add up to 16 bits for certain.
+inline constexpr std::uint64_t short_depth = 32767 / activation_magnitude(8);
 
 /// Whether sums may begin at float_start.
 inline bool can_start_at_float(const packed_weights& w, int activation_bits) {
@@ -68,8 +71,7 @@ inline bool can_start_at_float(const packed_weights& w, int activation_bits) {
 }
 
 inline group_kind kind_of(const packed_weights& w, int activation_bits) {
-    constexpr std::uint64_t most = 32767 / activation_magnitude(8);  // channels whose codes add up to 16 bits for certain
-    if (w.layout.depth > most) return group_kind::any;
+    if (w.layout.depth > short_depth) return group_kind::any;
     if (w.multipliers != nullptr) return group_kind::multiplied;
     return !ops::has_float_start || can_start_at_float(w, activation_bits) ? group_kind::scaled : group_kind::any;
 }
@@ -101,8 +103,8 @@ struct block_results {
         if constexpr (Codes::is_value) add<no_code_sum, false>(job, place, group, sums, symmetric_zeros);
         else if constexpr (Kind == group_kind::scaled) add<short_code_sum, false>(job, place, group, sums, symmetric_zeros);
         else if constexpr (Kind == group_kind::multiplied) add<short_code_sum, true>(job, place, group, sums, symmetric_zeros);
-        else if (job.weights.multipliers == nullptr) add<code_sum, false>(job, place, group, sums, symmetric_zeros);
-        else add<code_sum, true>(job, place, group, sums, symmetric_zeros);
+        else if (job.weights.layout.depth <= short_depth) add_any<short_code_sum>(job, place, group, sums, symmetric_zeros);
+        else add_any<code_sum>(job, place, group, sums, symmetric_zeros);
     }
 
     /// With multipliers in the values, the sum of the whole depth.
@@ -135,6 +137,18 @@ private:
     template <class CodeSum, bool IsMultiplied>
     AQ_INLINE void add(const gemm_job& job, const place_type& place, std::size_t group, const sums_type& sums,
                        const std::uint8_t* symmetric_zeros) {
+        add_columns<CodeSum>(job, place, group, sums, symmetric_zeros, std::bool_constant<IsMultiplied>{});
+    }
+    template <class CodeSum>
+    AQ_INLINE void add_any(const gemm_job& job, const place_type& place, std::size_t group, const sums_type& sums,
+                           const std::uint8_t* symmetric_zeros) {
+        add_columns<CodeSum>(job, place, group, sums, symmetric_zeros, job.weights.multipliers != nullptr);
+    }
+
+    /// `is_multiplied` is a bool or, where it is known, its type.
+    template <class CodeSum, class Bool>
+    AQ_INLINE void add_columns(const gemm_job& job, const place_type& place, std::size_t group, const sums_type& sums,
+                               const std::uint8_t* symmetric_zeros, Bool is_multiplied) {
         const packed_weights& w = job.weights;
         CodeSum code_sums[Rows];
         AQ_UNROLL for (int r = 0; r < Rows; ++r) {
@@ -147,7 +161,7 @@ private:
             const std::uint8_t* const zeros = w.zeros == nullptr ? symmetric_zeros : w.zeros + panel;
             const auto zero = CodeSum::zeros(zeros + in_panel, Codes::center);
             const auto exact = [&](int r) { return code_sums[r].taken_from(sums.total(r, v), zero); };
-            if constexpr (IsMultiplied) {
+            if (is_multiplied) {
                 const ops::i32 multiplier = ops::load_u8_as_i32(w.multipliers + lane);
                 AQ_UNROLL for (int r = 0; r < Rows; ++r) totals[r][v] = ops::add(totals[r][v], ops::mul(multiplier, exact(r)));
             } else {

@@ -11,7 +11,7 @@ namespace AQ_ISA {
 template <int Bits>
 struct packed_codes {
     static constexpr bool is_packed = true, is_value = false, has_starts = false;
-    static constexpr int stored = Bits;
+    static constexpr int bits = Bits, stored = Bits;
     static constexpr int center = ops::template center<Bits>;  ///< what they are multiplied as is code - center
     static constexpr int magnitude = largest_distance(weight_codes(Bits), center);
     static AQ_INLINE ops::codes plane(ops::codes raw, int p) { return ops::template plane<Bits>(raw, p); }
@@ -20,7 +20,7 @@ struct packed_codes {
 template <int Bits>
 struct unpacked_codes {
     static constexpr bool is_packed = false, is_value = false, has_starts = false;
-    static constexpr int stored = 8;
+    static constexpr int bits = Bits, stored = 8;
     static constexpr int center = ops::template unpacked_center<Bits>;
     static constexpr int magnitude = largest_distance(weight_codes(Bits), center);
     static AQ_INLINE ops::codes plane(ops::codes raw, int) { return raw; }
@@ -37,7 +37,7 @@ struct unpacked_codes {
 /// zero points, and with integer scales the whole depth is one sum.
 struct unpacked_values {
     static constexpr bool is_packed = false, is_value = true, has_starts = false;
-    static constexpr int stored = 8;
+    static constexpr int bits = 8, stored = 8;
     static constexpr int center = 0;
     static constexpr int magnitude = largest_scaled_code;
     static AQ_INLINE ops::codes plane(ops::codes raw, int) { return raw; }
