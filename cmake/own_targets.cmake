@@ -20,6 +20,13 @@ if(AGILEQUANT_SANITIZE)
   target_link_options(agilequant_own INTERFACE -fsanitize=${AGILEQUANT_SANITIZE})
 endif()
 
+# Kernels take most of the time that a unit takes to compile, so our own targets compile them once.
+add_library(agilequant_kernels STATIC ${CMAKE_CURRENT_LIST_DIR}/kernels.cpp)
+target_link_libraries(agilequant_kernels PRIVATE agilequant_own)
+add_library(agilequant_compiled INTERFACE)
+target_compile_definitions(agilequant_compiled INTERFACE AQ_KERNELS_ELSEWHERE)
+target_link_libraries(agilequant_compiled INTERFACE agilequant_own agilequant_kernels)
+
 enable_language(ASM)
 
 # agilequant_embed(<target> <symbol> <file>): links the bytes of <file> into <target>, for any architecture. In C++:

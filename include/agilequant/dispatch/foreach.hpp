@@ -8,6 +8,9 @@
 ///
 /// An instruction set compiles the families in which it has something to offer, and takes the other kernels from another's table.
 ///
+/// Kernels take a while to compile. A program of several units may compile them once: AQ_KERNELS_HERE, defined before one unit's
+/// include, puts them there, and AQ_KERNELS_ELSEWHERE in all others declares the tables only.
+///
 /// To add one: simd/ops_<isa>.hpp, a block below, its tag in isa/list.hpp and its row in dispatch/dispatch.hpp.
 #pragma once
 
@@ -28,6 +31,16 @@
 #endif
 #if AQ_HAS_NEON
 #include <arm_neon.h>
+#endif
+
+#if defined(AQ_KERNELS_ELSEWHERE)
+#define AQ_KERNEL_TABLE(...) extern const kernel_table table;
+#elif defined(AQ_KERNELS_HERE)
+#define AQ_KERNEL_TABLE(...)         \
+    extern const kernel_table table; \
+    constexpr kernel_table table = __VA_ARGS__;
+#else
+#define AQ_KERNEL_TABLE(...) inline constexpr kernel_table table = __VA_ARGS__;
 #endif
 
 // Empty lines keep formatters from sorting what builds on each other.
@@ -64,7 +77,7 @@
 
 namespace aq {
 namespace scalar {
-inline constexpr kernel_table table = with_attention(with_quantize(with_gemm_float(with_packed_multiplier(with_products({})))));
+AQ_KERNEL_TABLE(with_attention(with_quantize(with_gemm_float(with_packed_multiplier(with_products({}))))))
 }  // namespace scalar
 }  // namespace aq
 
@@ -109,7 +122,7 @@ AQ_REGION_END
 
 namespace aq {
 namespace sse41 {
-inline constexpr kernel_table table = with_attention(with_quantize(with_gemm_float(with_packed_multiplier(with_products({})))));
+AQ_KERNEL_TABLE(with_attention(with_quantize(with_gemm_float(with_packed_multiplier(with_products({}))))))
 }  // namespace sse41
 }  // namespace aq
 #endif
@@ -155,7 +168,7 @@ AQ_REGION_END
 
 namespace aq {
 namespace avx2 {
-inline constexpr kernel_table table = with_attention(with_quantize(with_gemm_float(with_packed_multiplier(with_products({})))));
+AQ_KERNEL_TABLE(with_attention(with_quantize(with_gemm_float(with_packed_multiplier(with_products({}))))))
 }  // namespace avx2
 }  // namespace aq
 #endif
@@ -189,7 +202,7 @@ AQ_REGION_END
 
 namespace aq {
 namespace avxvnni {
-inline constexpr kernel_table table = with_products(avx2::table);
+AQ_KERNEL_TABLE(with_products(avx2::table))
 }  // namespace avxvnni
 }  // namespace aq
 #endif
@@ -229,7 +242,7 @@ AQ_REGION_END
 
 namespace aq {
 namespace avx512vnni {
-inline constexpr kernel_table table = with_quantize(with_gemm_float(with_products(avx2::table)));
+AQ_KERNEL_TABLE(with_quantize(with_gemm_float(with_products(avx2::table))))
 }  // namespace avx512vnni
 }  // namespace aq
 #endif
@@ -257,7 +270,7 @@ AQ_REGION_END
 
 namespace aq {
 namespace amx {
-inline constexpr kernel_table table = with_products(avx512vnni::table);
+AQ_KERNEL_TABLE(with_products(avx512vnni::table))
 }  // namespace amx
 }  // namespace aq
 #endif
@@ -299,7 +312,7 @@ inline constexpr kernel_table table = with_products(avx512vnni::table);
 
 namespace aq {
 namespace neon {
-inline constexpr kernel_table table = with_attention(with_quantize(with_gemm_float(with_packed_multiplier(with_products({})))));
+AQ_KERNEL_TABLE(with_attention(with_quantize(with_gemm_float(with_packed_multiplier(with_products({}))))))
 }  // namespace neon
 }  // namespace aq
 #endif
@@ -341,7 +354,7 @@ AQ_REGION_END
 
 namespace aq {
 namespace dotprod {
-inline constexpr kernel_table table = with_attention(with_quantize(with_products(neon::table)));
+AQ_KERNEL_TABLE(with_attention(with_quantize(with_products(neon::table))))
 }  // namespace dotprod
 }  // namespace aq
 #endif
@@ -377,7 +390,7 @@ AQ_REGION_END
 
 namespace aq {
 namespace i8mm {
-inline constexpr kernel_table table = with_products(dotprod::table);
+AQ_KERNEL_TABLE(with_products(dotprod::table))
 }  // namespace i8mm
 }  // namespace aq
 #endif

@@ -18,8 +18,9 @@ namespace aq {
 /// is 29, not 28. `ratio` as is_prune_ratio says; any other drops nothing.
 [[nodiscard]] constexpr std::size_t kept_rows(std::size_t rows, double ratio) noexcept {
     if (rows <= 1 || !is_prune_ratio(ratio)) return rows;
-    const double share = static_cast<double>(rows) * ratio;  // never fused with the addition
-    const auto dropped = static_cast<std::size_t>((__builtin_is_constant_evaluated() ? share : rounded(share)) + 0x1p-20);
+    double share = static_cast<double>(rows) * ratio;
+    if (!__builtin_is_constant_evaluated()) share = rounded(share);  // never fused with the addition
+    const auto dropped = static_cast<std::size_t>(share + 0x1p-20);
     return dropped < rows ? rows - dropped : 1;
 }
 
