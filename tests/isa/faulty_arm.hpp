@@ -47,6 +47,7 @@ struct ops : scalar::ops {
     static constexpr block_size block_of_few_rows{2, 1};
     static constexpr std::size_t row_blocks_worth_unpacking = 2;
     static constexpr bool has_two_steps = true;
+    static constexpr bool has_group_kinds = true;
     template <int Bits>
     static constexpr int center = Bits == 8 ? 128 : 0;
     template <int Bits>
@@ -136,6 +137,7 @@ struct ops : scalar::ops {
     static constexpr bool unpacks_to_values = true;
     static constexpr block_size unpacked_block{2, 1, 2};
     static constexpr bool has_float_start = true;
+    static constexpr bool has_group_kinds = true;
     template <int Bits>
     static constexpr int center = Bits == 8 ? 128 : 0;
     template <int Bits>
