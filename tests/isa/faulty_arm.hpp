@@ -124,7 +124,7 @@ enum class fault {
     dot4_unsigned,         // centered codes taken for unsigned ones
     zero_kept,             // in values
     multiplier_forgotten,  // in values
-    zero_of_next_row,      // in values, also the multiplier
+    zero_of_neighbour,     // in values, also the multiplier
     steps_swapped,         // in values
     count
 };
@@ -160,7 +160,10 @@ struct ops : scalar::ops {
         else return scalar::ops::plane<Bits>(c, p);
     }
     static codes broadcast_byte(int v) { return faulty_neon::ops::broadcast_byte(v); }
-    static codes spread_bytes(const std::uint8_t* p) { return broadcast_byte(p[active == fault::zero_of_next_row ? 1 : 0]); }
+    static codes spread_bytes(const std::uint8_t* p) {
+        const bool is_odd = (reinterpret_cast<std::uintptr_t>(p) & 1U) != 0;  // the neighbour of a pair is of the same panel
+        return broadcast_byte(active == fault::zero_of_neighbour ? *(is_odd ? p - 1 : p + 1) : *p);
+    }
     static codes sub_bytes(codes a, codes b) { return active == fault::zero_kept ? a : faulty_neon::ops::sub_bytes(a, b); }
     static codes mul_bytes(codes a, codes b) {
         for (int i = 0; i < 4 && active != fault::multiplier_forgotten; ++i)
@@ -174,9 +177,20 @@ struct ops : scalar::ops {
     }
     static i32 add_dot4(i32 sum, codes w, quads a) {
         for (int i = 0; i < 4; ++i)
-            sum += (active == fault::dot4_unsigned ? w.at[i] : static_cast<std::int8_t>(w.at[i])) * a.at[i];
+            sum = add(sum, (active == fault::dot4_unsigned ? w.at[i] : static_cast<std::int8_t>(w.at[i])) * a.at[i]);
         return sum;
     }
+
+    // A fault may take a sum anywhere. Instructions wrap then; here that is said, since in C++ it is undefined.
+    using scalar::ops::add;
+    using scalar::ops::mul;
+    using scalar::ops::sub;
+    using u32 = std::uint32_t;
+    static i32 add(i32 a, i32 b) { return static_cast<i32>(static_cast<u32>(a) + static_cast<u32>(b)); }
+    static i32 sub(i32 a, i32 b) { return static_cast<i32>(static_cast<u32>(a) - static_cast<u32>(b)); }
+    static i32 mul(i32 a, i32 b) { return static_cast<i32>(static_cast<u32>(a) * static_cast<u32>(b)); }
+    static i32 shift_left(i32 a, int count) { return static_cast<i32>(static_cast<u32>(a) << count); }
+    static i32 sub_product16(i32 s, narrow w, narrow a) { return sub(s, w * a); }
 };
 
 }  // namespace faulty_dotprod
