@@ -72,6 +72,10 @@
 
 #include "agilequant/kernels/body/attention_scores.hpp"
 
+#include "agilequant/kernels/body/attention_weights.hpp"
+
+#include "agilequant/kernels/body/attention_values.hpp"
+
 #include "agilequant/kernels/body/attention.hpp"
 #undef AQ_ISA
 
@@ -113,6 +117,10 @@ AQ_REGION_BEGIN("sse4.1")
 #include "agilequant/kernels/body/quantize.hpp"
 
 #include "agilequant/kernels/body/attention_scores.hpp"
+
+#include "agilequant/kernels/body/attention_weights.hpp"
+
+#include "agilequant/kernels/body/attention_values.hpp"
 
 #include "agilequant/kernels/body/attention.hpp"
 #undef AQ_ISA
@@ -159,6 +167,10 @@ AQ_REGION_BEGIN("avx2")
 #include "agilequant/kernels/body/quantize.hpp"
 
 #include "agilequant/kernels/body/attention_scores.hpp"
+
+#include "agilequant/kernels/body/attention_weights.hpp"
+
+#include "agilequant/kernels/body/attention_values.hpp"
 
 #include "agilequant/kernels/body/attention.hpp"
 #undef AQ_ISA
@@ -235,6 +247,14 @@ AQ_REGION_BEGIN("avx2,avx512f,avx512bw,avx512vl,avx512vnni")
 #include "agilequant/kernels/body/rows.hpp"
 
 #include "agilequant/kernels/body/quantize.hpp"
+
+#include "agilequant/kernels/body/attention_scores.hpp"
+
+#include "agilequant/kernels/body/attention_weights.hpp"
+
+#include "agilequant/kernels/body/attention_values.hpp"
+
+#include "agilequant/kernels/body/attention.hpp"
 #undef AQ_ISA
 #if !AQ_BUILD_AVX512VNNI
 AQ_REGION_END
@@ -242,7 +262,7 @@ AQ_REGION_END
 
 namespace aq {
 namespace avx512vnni {
-AQ_KERNEL_TABLE(with_quantize(with_gemm_float(with_products(avx2::table))))
+AQ_KERNEL_TABLE(with_attention(with_quantize(with_gemm_float(with_products(avx2::table)))))
 }  // namespace avx512vnni
 }  // namespace aq
 #endif
@@ -307,6 +327,10 @@ AQ_KERNEL_TABLE(with_products(avx512vnni::table))
 
 #include "agilequant/kernels/body/attention_scores.hpp"
 
+#include "agilequant/kernels/body/attention_weights.hpp"
+
+#include "agilequant/kernels/body/attention_values.hpp"
+
 #include "agilequant/kernels/body/attention.hpp"
 #undef AQ_ISA
 
@@ -345,6 +369,10 @@ AQ_REGION_BEGIN("arch=armv8.2-a+dotprod")
 #include "agilequant/kernels/body/quantize.hpp"
 
 #include "agilequant/kernels/body/attention_scores.hpp"
+
+#include "agilequant/kernels/body/attention_weights.hpp"
+
+#include "agilequant/kernels/body/attention_values.hpp"
 
 #include "agilequant/kernels/body/attention.hpp"
 #undef AQ_ISA

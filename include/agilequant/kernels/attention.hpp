@@ -33,30 +33,38 @@ namespace aq {
 
 namespace detail {
 
-[[nodiscard]] inline attention_scratch carve_attention(carver& from, const kv_view& cache) noexcept {
-    const std::size_t keys = round_up(cache.length, kv_step), scales = cache.planes() * keys;
+/// Queries that are worked on together: as many as share what they read from the second-level cache; few where all scores of a row
+/// have to be kept.
+[[nodiscard]] constexpr std::size_t queries_together(const log2_form& form) noexcept { return form.is_one_pass() ? 48 : 8; }
+
+[[nodiscard]] inline attention_scratch carve_attention(carver& from, const kv_view& cache, probability_coding coding) noexcept {
+    const log2_form form = form_of(coding);
+    const std::size_t dim = cache.padded_dim(), groups = cache.groups();
     attention_scratch s;
-    s.q = from.take<float>(cache.padded_dim());
-    s.q_codes = from.take<std::int8_t>(cache.padded_dim());
-    s.scores = from.take<float>(keys);
-    s.weights = from.take<float>(keys);
-    s.codes = from.take<std::int32_t>(keys);
-    s.terms = from.take<attention_term>(keys);
-    s.log_scales = from.take<float>(scales);
-    s.inverse_scales = from.take<float>(scales);
-    s.largest_scales = from.take<float>(scales);
-    s.sums = from.take<std::int64_t>(2 * cache.plane_channels());
-    s.result = from.take<float>(cache.plane_channels());
+    s.queries = queries_together(form);
+    s.keys = form.is_one_pass() ? attention_chunk : round_up(cache.length, attention_chunk);
+    s.q = from.take<float>(s.queries * dim);
+    s.q_codes = from.take<std::int8_t>(s.queries * dim);
+    s.q_factors = from.take<float>(s.queries);
+    s.q_sums = from.take<std::int32_t>(s.queries * groups);
+    s.scores = from.take<float>(s.queries * s.keys);
+    s.weights = from.take<float>(s.queries * attention_chunk);
+    s.weight_codes = from.take<std::int8_t>(s.queries * 2 * attention_chunk);
+    s.log_scales = from.take<float>(groups * s.keys);
+    s.inverse_scales = from.take<float>(groups * s.keys);
+    s.states = from.take<attention_state>(s.queries * groups);
+    s.sums = from.take<std::int32_t>(s.queries * 2 * dim);
+    s.results = from.take<float>(s.queries * dim);
     return s;
 }
 
 }  // namespace detail
 
-/// Bytes of scratch for one call: it grows with the length, not with its square. For a buffer that serves as long as the cache does:
-/// attention_scratch_bytes(view.first(view.capacity)).
-[[nodiscard]] inline std::size_t attention_scratch_bytes(const kv_view& cache) noexcept {
+/// Bytes of scratch for one call: the same for every length where the coding takes one pass, else growing with it. For a buffer that
+/// serves as long as the cache does: attention_scratch_bytes(view.first(view.capacity), coding).
+[[nodiscard]] inline std::size_t attention_scratch_bytes(const kv_view& cache, probability_coding coding) noexcept {
     detail::carver counted(nullptr);
-    static_cast<void>(detail::carve_attention(counted, cache));
+    static_cast<void>(detail::carve_attention(counted, cache, coding));
     return counted.used();
 }
 
@@ -71,7 +79,7 @@ namespace detail {
 }
 
 /// Heads `heads` of job.out, and of job.importance where it is wanted. Buffers and shapes: attention_job. `out` may be q itself,
-/// nothing else overlaps. `scratch` is aligned to 64 bytes, of attention_scratch_bytes(job.cache). Calls for disjoint heads may
+/// nothing else overlaps. `scratch` is aligned to 64 bytes, of attention_scratch_bytes(job.cache, job.coding). Calls for disjoint heads may
 /// run at the same time, each with a scratch of its own. No rows: nothing happens.
 /// bad_shape, bad_stride, null_pointer, unsupported_format; scratch_too_small; bad_argument: the scratch is not aligned.
 [[nodiscard]] inline status attention(const kernel_table& kernels, attention_job job, index_range heads, void* scratch,
@@ -79,12 +87,12 @@ namespace detail {
     AQ_TRY(check(job));
     if (heads.end > job.heads || heads.begin > heads.end) return status::bad_shape;
     if (job.q.rows == 0 || heads.size() == 0) return status::ok;
-    if (scratch_bytes < attention_scratch_bytes(job.cache)) return status::scratch_too_small;
+    if (scratch_bytes < attention_scratch_bytes(job.cache, job.coding)) return status::scratch_too_small;
     if (scratch == nullptr) return status::null_pointer;
     if (reinterpret_cast<std::uintptr_t>(scratch) % cache_line_bytes != 0) return status::bad_argument;
     if (job.scale == 0.0F) job.scale = 1.0F / std::sqrt(static_cast<float>(job.cache.head_dim));
     detail::carver from(static_cast<std::byte*>(scratch));
-    kernels.attention(job, detail::carve_attention(from, job.cache), heads);
+    kernels.attention(job, detail::carve_attention(from, job.cache, job.coding), heads);
     return status::ok;
 }
 

@@ -86,25 +86,32 @@ struct attention_job {
     float* importance = nullptr;    ///< [heads, rows] probability, as coded, that a row gives to token 0; null: not wanted
 };
 
-/// A value row on its way into an integer sum: value(key) << shift.
-struct attention_term {
-    std::uint32_t key;
-    std::int32_t shift;
+/// Keys whose weights are coded at a time, against what is the largest score so far: part of the definition.
+inline constexpr std::size_t attention_chunk = 256;
+
+/// What attention carries from block to block of the keys, for one query and group of channels.
+struct attention_state {
+    float reference = 0.0F;       ///< what weight 1 stands for, as a base-2 logarithm
+    float first = 0.0F;           ///< the weight of token 0
+    float divisor[kv_step] = {};  ///< the sum of the weights, lane by lane
+    std::int32_t offsets[2] = {};  ///< of zero points: what the integer sums are too large by
 };
 
-/// What one call of attention works in: memory, not meaning. `keys` is cache.length rounded up to kv_step.
+/// What one call of attention works in: memory, not meaning. `queries` at a time look at `keys` at a time.
 struct attention_scratch {
-    float* q = nullptr;               ///< [padded_dim] one head of one row
-    std::int8_t* q_codes = nullptr;   ///< [padded_dim]
-    float* scores = nullptr;          ///< [keys] base-2 logarithms of the probabilities, but for a constant
-    float* weights = nullptr;         ///< [keys] what values are multiplied with
-    std::int32_t* codes = nullptr;    ///< [keys]
-    attention_term* terms = nullptr;  ///< [keys]
-    float* log_scales = nullptr;      ///< [planes, keys] log2 of the values' scales
-    float* inverse_scales = nullptr;  ///< [planes, keys]
-    float* largest_scales = nullptr;  ///< [planes, keys] of the tokens up to this one
-    std::int64_t* sums = nullptr;     ///< [2, plane_channels]
-    float* result = nullptr;          ///< [plane_channels]
+    std::size_t queries = 0, keys = 0;
+    float* q = nullptr;                 ///< [queries, padded_dim]
+    std::int8_t* q_codes = nullptr;     ///< [queries, padded_dim]
+    float* q_factors = nullptr;         ///< [queries] what an integer score is multiplied with, beside the key's scale
+    std::int32_t* q_sums = nullptr;     ///< [queries, groups]
+    float* scores = nullptr;            ///< [queries, keys] base-2 logarithms of the probabilities, but for a constant
+    float* weights = nullptr;           ///< [queries, attention_chunk] ...
+    std::int8_t* weight_codes = nullptr;  ///< ... or [queries, 2, attention_chunk] what values are multiplied with
+    float* log_scales = nullptr;        ///< [groups, keys] log2 of the values' scales
+    float* inverse_scales = nullptr;    ///< [groups, keys]
+    attention_state* states = nullptr;  ///< [queries, groups]
+    std::int32_t* sums = nullptr;       ///< [queries, 2, padded_dim] of weights times values
+    float* results = nullptr;           ///< [queries, padded_dim] the same as far as it is in float
 };
 
 struct gemm_float_job {

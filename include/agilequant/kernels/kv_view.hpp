@@ -2,24 +2,31 @@
 /// Where keys and values stand in a cache: the layout, normative, and a borrowed view of it. Not the cache, which owns memory and
 /// fills it (model/kv_cache.hpp).
 ///
-/// A cache is a list of *planes*. A plane holds some channels of one head, for every token; within it a token is a row of codes,
-/// with one scale for the key's row and one for the value's. Planes of a head follow each other:
+/// Everything of one head follows each other, head by head. In 32 bits a token is a row of floats. In 8 and 4 bits 16 tokens are a
+/// *block*, in the portable tile (pack/tile.hpp) as the products of attention read it:
 ///
-///     bits   a plane is                    a row is                                 beside each token of a plane
-///     32     a head, padded to 16          floats                                   nothing
-///     8      a head, padded to 16          int8, -127..127; x^ = s q                2 scales
-///     4      32 channels of a head,        16 bytes: channel c in the low bits of   2 scales, a byte of zero points: the
-///            padded                        byte c, 16 + c in the high bits;         key's in the low bits, the value's
-///                                          0..15; x^ = s (q - z)                    in the high bits
+///     keys     a panel whose rows are the tokens and whose depth are the channels             code of (token, channel):
+///                                                                                               tile::at(token % 16, channel, dim)
+///     values   dim / 16 panels whose rows are 16 channels and whose depth are the tokens       panel channel / 16, in it
+///                                                                                               tile::at(channel % 16, token % 16, 16)
 ///
-///     row of token j in plane p:  codes  + (p * capacity + j) * row_bytes
-///     scale, zero points:         scales[p * capacity + j], zeros[p * capacity + j]
+///     bits   a code                                 beside each token of a head
+///     32     float                                  nothing
+///     8      0..255, x^ = s (code - 128), never 0   2 scales a group: the key's and the value's
+///     4      0..15, x^ = s (code - z)               2 scales a group, and a byte of zero points: the key's in the low bits, the
+///                                                   value's in the high bits
+///
+///     dim = head_dim padded to 16; a group is `group` channels, or the head; row_bytes = dim * bits / 8
+///     block of tokens:        codes + (head * capacity + token / 16 * 16) * row_bytes, 16 row_bytes long
+///     scale, zero points:     scales[(head * groups + channel / group) * capacity + token], zeros[the same]
 ///
 /// Scales are bfloat16: no smaller range than float's, and read by a shift; 8 bits of them are enough, since codes are made with the
-/// scale as stored. Padding channels are 0 in value. So attention reads each plane from its beginning to its end.
+/// scale as stored. Padding channels are 0 in value. So attention reads a head from its beginning to its end.
 ///
-/// Worked: 2 heads of 48, capacity 64, 4 bits: 2 planes a head. Channel 37 of token 5 of head 1 is channel 5 of plane 3: low bits of
-/// byte (3 * 64 + 5) * 16 + 5 = 3157, scale 197.
+/// Worked: 2 heads of 48 in groups of 32, capacity 64, 4 bits: a head has 2 groups, a row 24 bytes. Channel 37 of token 21 of head 1: its
+/// block begins at byte (64 + 16) * 24 = 1920. As a key it is row 5, position 37 of a panel: block 4 of 64 bytes, plane 1, byte 4 * 64 +
+/// 5 * 4 + 1 = 277, so the high bits of byte 2197. As a value it is row 5, position 5 of panel 2: 2 * 128 + 5 * 4 + 1 = 277 too, plane 1.
+/// The scale is number (1 * 2 + 1) * 64 + 21 = 213.
 #pragma once
 
 #include <cstddef>
@@ -27,40 +34,44 @@
 
 #include "agilequant/core/aligned_buffer.hpp"
 #include "agilequant/core/half.hpp"
+#include "agilequant/pack/tile.hpp"
 
 namespace aq {
 
-inline constexpr std::size_t kv_step = 16;  ///< channels of a plane and tokens of the capacity are multiples of it
+inline constexpr std::size_t kv_step = 16;  ///< tokens of a block; channels are padded to it, and the capacity is a multiple of it
 inline constexpr std::size_t max_head_dim = 256;
 inline constexpr std::size_t max_kv_heads = std::size_t{1} << 16;
 inline constexpr std::size_t max_kv_length = std::size_t{1} << 22;  ///< positions and sums stay exact far beyond any model's
+static_assert(kv_step == portable_tile::nr && kv_step == k_step, "aq: a block of tokens is a panel of keys and a step of values.");
+
+enum class kv_side { key, value };
 
 struct kv_view {
     std::size_t kv_heads = 0, head_dim = 0;
     std::size_t length = 0;      ///< tokens
     std::size_t capacity = 0;    ///< tokens that there is memory for: a multiple of kv_step, all readable
     int bits = 32;               ///< 32: float; 8; 4
-    const void* keys = nullptr;  ///< rows, as above
+    std::size_t group = 0;       ///< channels that share a scale, a multiple of kv_step; 0: all of a head
+    const void* keys = nullptr;  ///< as above
     const void* values = nullptr;
     const std::uint16_t* key_scales = nullptr;  ///< 8 and 4 bits
     const std::uint16_t* value_scales = nullptr;
     const std::uint8_t* zeros = nullptr;  ///< 4 bits
 
-    /// Channels of a plane, and planes of a head.
-    [[nodiscard]] constexpr std::size_t plane_channels() const noexcept {
-        return bits == 4 ? 2 * kv_step : round_up(head_dim, kv_step);
+    [[nodiscard]] constexpr std::size_t padded_dim() const noexcept { return round_up(head_dim, kv_step); }
+    /// Channels of a group, but perhaps the last, and groups of a head.
+    [[nodiscard]] constexpr std::size_t group_channels() const noexcept {
+        return group == 0 || group > padded_dim() ? padded_dim() : group;
     }
-    [[nodiscard]] constexpr std::size_t planes() const noexcept {
-        return bits == 4 ? round_up(head_dim, plane_channels()) / plane_channels() : 1;
+    [[nodiscard]] constexpr std::size_t groups() const noexcept {
+        return (padded_dim() + group_channels() - 1) / group_channels();
     }
-    [[nodiscard]] constexpr std::size_t padded_dim() const noexcept { return plane_channels() * planes(); }
-    [[nodiscard]] constexpr std::size_t row_bytes() const noexcept {
-        return bits == 32 ? plane_channels() * sizeof(float) : plane_channels() * static_cast<std::size_t>(bits) / 8;
-    }
+    /// Bytes of a token of a head: of its keys, or of its values.
+    [[nodiscard]] constexpr std::size_t row_bytes() const noexcept { return padded_dim() * static_cast<std::size_t>(bits) / 8; }
     /// Of keys and values together, all that a token needs.
     [[nodiscard]] constexpr std::size_t token_bytes() const noexcept {
         const std::size_t scales = bits == 32 ? 0 : 2 * sizeof(std::uint16_t), zero_points = bits == 4 ? 1 : 0;
-        return kv_heads * planes() * (2 * row_bytes() + scales + zero_points);
+        return kv_heads * (2 * row_bytes() + groups() * (scales + zero_points));
     }
     /// The first tokens alone.
     [[nodiscard]] constexpr kv_view first(std::size_t tokens) const noexcept {
@@ -68,12 +79,32 @@ struct kv_view {
         v.length = tokens;
         return v;
     }
+    /// The place of a token's scale among all scales.
+    [[nodiscard]] constexpr std::size_t scale_at(std::size_t head, std::size_t channel, std::size_t token) const noexcept {
+        return (head * groups() + channel / group_channels()) * capacity + token;
+    }
+    /// The place of a code of 8 or 4 bits among all codes of its side.
+    [[nodiscard]] constexpr code_place code_at(kv_side side, std::size_t head, std::size_t token, std::size_t channel) const noexcept {
+        const std::size_t block = (head * capacity + token / kv_step * kv_step) * row_bytes();
+        code_place at = side == kv_side::key ? portable_tile::at(token % kv_step, channel, padded_dim(), bits)
+                                             : portable_tile::at(channel % kv_step, token % kv_step, kv_step, bits);
+        at.byte += block + (side == kv_side::key ? 0 : channel / kv_step * portable_tile::panel_bytes(kv_step, bits));
+        return at;
+    }
 };
 
-/// unsupported_format: bits are not 32, 8, 4; bad_shape: no head or too many, a head_dim outside 1..256, a length
-/// beyond the capacity, or a capacity that is no multiple of 16 or too large; null_pointer.
+/// Worked above.
+static_assert([] {
+    kv_view v;
+    v.kv_heads = 2, v.head_dim = 48, v.capacity = 64, v.bits = 4, v.group = 32;
+    return v.code_at(kv_side::key, 1, 21, 37).byte == 2197 && v.code_at(kv_side::key, 1, 21, 37).shift == 4 &&
+           v.code_at(kv_side::value, 1, 21, 37).byte == 2197 && v.scale_at(1, 37, 21) == 213;
+}());
+
+/// unsupported_format: bits are not 32, 8, 4, or the group is no multiple of 16; bad_shape: no head or too many, a head_dim outside
+/// 1..256, a length beyond the capacity, or a capacity that is no multiple of 16 or too large; null_pointer.
 [[nodiscard]] constexpr status check(const kv_view& v) noexcept {
-    if (v.bits != 32 && v.bits != 8 && v.bits != 4) return status::unsupported_format;
+    if ((v.bits != 32 && v.bits != 8 && v.bits != 4) || v.group % kv_step != 0) return status::unsupported_format;
     if (v.kv_heads == 0 || v.kv_heads > max_kv_heads || v.head_dim == 0 || v.head_dim > max_head_dim) return status::bad_shape;
     if (v.length > v.capacity || v.capacity % kv_step != 0 || v.capacity > max_kv_length) return status::bad_shape;
     const bool missing = v.keys == nullptr || v.values == nullptr ||
@@ -82,24 +113,19 @@ struct kv_view {
     return missing && v.length != 0 ? status::null_pointer : status::ok;
 }
 
-enum class kv_side { key, value };
-
 /// One number of the cache as a float: the definition of the layout, for tests and tools. head < kv_heads, token < length, channel < head_dim.
 [[nodiscard]] inline float kv_element(const kv_view& v, kv_side side, std::size_t head, std::size_t token,
                                       std::size_t channel) noexcept {
-    const std::size_t in_plane = channel % v.plane_channels();
-    const std::size_t place = (head * v.planes() + channel / v.plane_channels()) * v.capacity + token;
-    const auto* const row = static_cast<const std::uint8_t*>(side == kv_side::key ? v.keys : v.values) + place * v.row_bytes();
+    const auto* const codes = static_cast<const std::uint8_t*>(side == kv_side::key ? v.keys : v.values);
     if (v.bits == 32) {
         float x;
-        std::memcpy(&x, row + in_plane * sizeof x, sizeof x);
+        std::memcpy(&x, codes + (head * v.capacity + token) * v.row_bytes() + channel * sizeof x, sizeof x);
         return x;
     }
-    const float scale = bfloat16_to_float((side == kv_side::key ? v.key_scales : v.value_scales)[place]);
-    if (v.bits == 8) return scale * static_cast<float>(static_cast<std::int8_t>(row[in_plane]));
-    const int code = row[in_plane % kv_step] >> (in_plane < kv_step ? 0 : 4) & 15;
-    const int zero = v.zeros[place] >> (side == kv_side::key ? 0 : 4) & 15;
-    return scale * static_cast<float>(code - zero);
+    const std::size_t at = v.scale_at(head, channel, token);
+    const float scale = bfloat16_to_float((side == kv_side::key ? v.key_scales : v.value_scales)[at]);
+    const int zero = v.bits == 8 ? 128 : v.zeros[at] >> (side == kv_side::key ? 0 : 4) & 15;
+    return scale * static_cast<float>(unpack_code(codes, v.code_at(side, head, token, channel), v.bits) - zero);
 }
 
 }  // namespace aq

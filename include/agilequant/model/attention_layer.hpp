@@ -54,7 +54,7 @@ struct attention_layer {
         job.heads = settings.config.heads;
         job.coding = settings.coding;
         job.importance = importance ? scratch.first_column(m).data : nullptr;
-        AQ_TRY(context.scratch.reserve(context.threads.workers, attention_scratch_bytes(job.cache)));
+        AQ_TRY(context.scratch.reserve(context.threads.workers, attention_scratch_bytes(job.cache, job.coding)));
         return context.for_each(job.heads, [&](std::size_t head, std::size_t worker) {
             return aq::attention(*context.kernels, job, {head, head + 1}, context.scratch.of(worker), context.scratch.bytes());
         });

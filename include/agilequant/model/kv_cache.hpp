@@ -9,10 +9,13 @@
 
 #include "agilequant/core/aligned_buffer.hpp"
 #include "agilequant/core/half.hpp"
-#include "agilequant/kernels/kv_view.hpp"
+#include "agilequant/kernels/jobs.hpp"
 #include "agilequant/quant/uniform.hpp"
 
 namespace aq {
+
+/// The group of a width: 8 bits need none; for 4 bits see docs/attention.md.
+[[nodiscard]] constexpr std::size_t usual_kv_group(int bits) noexcept { return bits == 4 ? 32 : 0; }
 
 /// Of a cache: what its tokens take, and what is allocated.
 struct kv_bytes {
@@ -21,9 +24,10 @@ struct kv_bytes {
 
 class kv_cache {
 public:
-    /// Empty, with room for `capacity` tokens. bits: 32 (float), 8 or 4. bad_shape, unsupported_format: see check(kv_view);
-    /// out_of_memory leaves a cache without room.
-    [[nodiscard]] status reset(std::size_t kv_heads, std::size_t head_dim, std::size_t capacity, int bits) noexcept {
+    /// Empty, with room for `capacity` tokens. bits: 32 (float), 8 or 4; `group` channels share a scale (0: all of a head). bad_shape,
+    /// unsupported_format: see check(kv_view); out_of_memory leaves a cache without room.
+    [[nodiscard]] status reset(std::size_t kv_heads, std::size_t head_dim, std::size_t capacity, int bits,
+                               std::size_t group) noexcept {
         shape_ = {};
         capacity_ = 0;
         if (capacity > max_kv_length) return status::bad_shape;
@@ -31,20 +35,27 @@ public:
         v.kv_heads = kv_heads;
         v.head_dim = head_dim;
         v.bits = bits;
+        v.group = group;
         v.capacity = round_up(capacity, kv_step);
         AQ_TRY(check(v));
-        const std::size_t rows = kv_heads * v.planes() * v.capacity;  // of keys; as many of values
-        AQ_TRY(rows_.reset(2 * rows * v.row_bytes()));
-        AQ_TRY(scales_.reset(bits == 32 ? 0 : 2 * rows));
-        AQ_TRY(zeros_.reset(bits == 4 ? rows : 0));
-        v.keys = rows_.data();
-        v.values = rows_.data() + rows * v.row_bytes();
+        const std::size_t bytes = kv_heads * v.capacity * v.row_bytes();  // of keys; as many of values
+        const std::size_t scales = kv_heads * v.groups() * v.capacity;
+        AQ_TRY(codes_.reset(2 * bytes));
+        AQ_TRY(scales_.reset(bits == 32 ? 0 : 2 * scales));
+        AQ_TRY(zeros_.reset(bits == 4 ? scales : 0));
+        v.keys = codes_.data();
+        v.values = codes_.data() + bytes;
         v.key_scales = scales_.data();
-        v.value_scales = scales_.data() == nullptr ? nullptr : scales_.data() + rows;
+        v.value_scales = scales_.data() == nullptr ? nullptr : scales_.data() + scales;
         v.zeros = zeros_.data();
         shape_ = v;
         capacity_ = capacity;
         return status::ok;
+    }
+
+    /// The same, in the groups that are usual for the width.
+    [[nodiscard]] status reset(std::size_t kv_heads, std::size_t head_dim, std::size_t capacity, int bits) noexcept {
+        return reset(kv_heads, head_dim, capacity, bits, usual_kv_group(bits));
     }
 
     /// Adds tokens. k, v: [tokens, kv_heads * head_dim], keys with their positions applied. Errors of a number are at most half a
@@ -56,9 +67,9 @@ public:
         if (k.shape() != v.shape() || k.cols != shape_.kv_heads * shape_.head_dim) return status::bad_shape;
         if (k.rows > capacity_ - shape_.length) return status::cache_full;
         for (std::size_t t = 0; t < k.rows; ++t, ++shape_.length) {
-            for (std::size_t plane = 0; plane < shape_.kv_heads * shape_.planes(); ++plane) {
-                store(kv_side::key, plane, k.row(t));
-                store(kv_side::value, plane, v.row(t));
+            for (std::size_t head = 0; head < shape_.kv_heads; ++head) {
+                store(kv_side::key, head, k.row(t) + head * shape_.head_dim);
+                store(kv_side::value, head, v.row(t) + head * shape_.head_dim);
             }
         }
         return status::ok;
@@ -73,29 +84,51 @@ public:
     /// Valid until the next reset or the end of the cache; appending does not change what an older view sees.
     [[nodiscard]] kv_view view() const noexcept { return shape_; }
     [[nodiscard]] kv_bytes bytes() const noexcept {
-        return {shape_.length * shape_.token_bytes(), rows_.size_bytes() + scales_.size_bytes() + zeros_.size_bytes()};
+        return {shape_.length * shape_.token_bytes(), codes_.size_bytes() + scales_.size_bytes() + zeros_.size_bytes()};
     }
 
 private:
-    /// One token of one plane; `x` is a row of all heads.
-    void store(kv_side side, std::size_t plane, const float* x) noexcept {
-        const std::size_t first = plane % shape_.planes() * shape_.plane_channels(), rest = shape_.head_dim - first;
-        const std::size_t count = rest < shape_.plane_channels() ? rest : shape_.plane_channels();
-        const std::size_t place = plane * shape_.capacity + shape_.length;
-        const bool is_value = side == kv_side::value;
-        std::uint8_t* const row = rows_.data() + (is_value ? rows_.size() / 2 : 0) + place * shape_.row_bytes();
-        x += plane / shape_.planes() * shape_.head_dim + first;
+    /// One token of one head.
+    void store(kv_side side, std::size_t head, const float* x) noexcept {
         if (shape_.bits == 32) {
-            std::memcpy(row, x, count * sizeof(float));
+            const std::size_t row = (head * shape_.capacity + shape_.length) * shape_.row_bytes();
+            std::memcpy(codes_of(side) + row, x, shape_.head_dim * sizeof(float));
             return;
         }
-        std::uint16_t* const scale = scales_.data() + (is_value ? scales_.size() / 2 : 0) + place;
-        const value_range range = range_of(x, count);
+        const std::size_t group = shape_.group_channels();
+        for (std::size_t first = 0; first < shape_.padded_dim(); first += group) {
+            const std::size_t end = first + group < shape_.padded_dim() ? first + group : shape_.padded_dim();
+            store_group(side, head, x, {first, end});
+        }
+    }
+
+    void store_group(kv_side side, std::size_t head, const float* x, index_range channels) noexcept {
+        const std::size_t at = shape_.scale_at(head, channels.begin, shape_.length);
+        const std::size_t count = (channels.end < shape_.head_dim ? channels.end : shape_.head_dim) - channels.begin;
+        std::uint16_t* const scale = scales_.data() + (side == kv_side::value ? scales_.size() / 2 : 0) + at;
+        const value_range range = range_of(x + channels.begin, count);
         const code_range codes = shape_.bits == 8 ? signed_codes(8) : unsigned_codes(4);
         // Attention codes a probability times this scale: zeros, whose scale is free, must not look larger than their neighbours.
         const bool is_zero = range.high - range.low < smallest_scale;
         *scale = is_zero && shape_.length > 0 ? scale[-1] : bfloat16_not_below(fitted_scale(range, codes));
-        write_codes(side, x, count, range, codes, bfloat16_to_float(*scale), row, place);
+
+        const float inverse = 1.0F / bfloat16_to_float(*scale);
+        const int zero = shape_.bits == 8 ? 0 : clip(-nearest_step(range.low, inverse), codes), offset = shape_.bits == 8 ? 128 : 0;
+        for (std::size_t c = channels.begin; c < channels.end; ++c) {
+            const int code = encode(c < shape_.head_dim ? x[c] : 0.0F, inverse, zero, codes) + offset;
+            set_code(codes_of(side), shape_.code_at(side, head, shape_.length, c), code);
+        }
+        if (shape_.bits == 8) return;
+        const int shift = side == kv_side::key ? 0 : 4;
+        zeros_[at] = static_cast<std::uint8_t>((zeros_[at] & 0xF0 >> shift) | zero << shift);
+    }
+
+    [[nodiscard]] std::uint8_t* codes_of(kv_side side) noexcept {
+        return codes_.data() + (side == kv_side::value ? codes_.size() / 2 : 0);
+    }
+    void set_code(std::uint8_t* codes, code_place at, int code) const noexcept {
+        const int others = shape_.bits == 8 ? 0 : codes[at.byte] & 0xF0 >> at.shift;
+        codes[at.byte] = static_cast<std::uint8_t>(others | code << at.shift);
     }
 
     [[nodiscard]] static float fitted_scale(value_range range, code_range codes) noexcept {
@@ -107,23 +140,9 @@ private:
         return static_cast<std::uint16_t>((bits_of(x) + 0xFFFFU) >> 16);
     }
 
-    void write_codes(kv_side side, const float* x, std::size_t count, value_range range, code_range codes, float scale,
-                     std::uint8_t* row, std::size_t place) noexcept {
-        const float inverse = 1.0F / scale;
-        const int zero = shape_.bits == 8 ? 0 : clip(-nearest_step(range.low, inverse), codes);
-        const auto code = [&](std::size_t c) { return encode(c < count ? x[c] : 0.0F, inverse, zero, codes); };
-        if (shape_.bits == 8) {
-            for (std::size_t c = 0; c < shape_.plane_channels(); ++c) row[c] = static_cast<std::uint8_t>(code(c));
-            return;
-        }
-        for (std::size_t c = 0; c < kv_step; ++c) row[c] = static_cast<std::uint8_t>(code(c) | code(kv_step + c) << 4);
-        const int shift = side == kv_side::key ? 0 : 4;
-        zeros_[place] = static_cast<std::uint8_t>((zeros_[place] & 0xF0 >> shift) | zero << shift);
-    }
-
     kv_view shape_;                              // with the length
     std::size_t capacity_ = 0;                   // as asked for: shape_.capacity is rounded up
-    aligned_buffer<std::uint8_t> rows_, zeros_;  // keys, then values
+    aligned_buffer<std::uint8_t> codes_, zeros_;  // codes: keys', then values'
     aligned_buffer<std::uint16_t> scales_;       // keys', then values'
 };
 

@@ -37,6 +37,9 @@ struct log2_form {
     bool is_divided = true;           ///< by the sum of what was coded
     reference over = reference::sum;  ///< what has exponent 0
     int steps = 1;                    ///< in an octave: 1 or 2
+
+    /// What has exponent 0 may rise from one block of keys to the next: it is an integer, so what was summed is shifted, exactly.
+    [[nodiscard]] constexpr bool is_one_pass() const noexcept { return !is_coded || over == reference::ceiling; }
 };
 
 [[nodiscard]] constexpr log2_form form_of(probability_coding coding) noexcept {

@@ -4,14 +4,14 @@
 /// | instruction | use | latency, per cycle on Zen 3 | on Ice Lake |
 /// |---|---|---|---|
 /// | vpmaddubsw | products: u8 by s8, two products a 16-bit lane, saturating (never reached: core/bits.hpp) | 3, 2 | 5, 2 |
-/// | vpmaddwd | widened; dot4 of 8-bit weights; add_dot | 3, 2 | 5, 2 |
+/// | vpmaddwd | widened; dot4 of 8-bit weights | 3, 2 | 5, 2 |
 /// | vpaddw, vpaddd | sums | 1, 4 | 1, 3 |
 /// | vpand, vpsrlw | planes | 1, 4 and 1, 2 | 1, 3 and 1, 2 |
 /// | vpbroadcastd m32 | quad | 8, 2 | 7, 2 |
-/// | vpmovsxbd m64 | load_i8_as_i32 | 11, 2/3 | 8, 1 |
+/// | vpsrlvd | shift_right: a power of two by its code | 1, 2 | 1, 2 |
 /// | vpslld xmm | shift_left | 1, 2 | 4, 1 |
 /// | vperm2f128, vshufps, vaddps | tree_across: 4 adds, 2, 1 and twice as many shuffles for 8 sums | 3, 1; 1, 2; 3, 2 | 3, 1; 1, 2; 4, 2 |
-/// | vphaddd | sum_across | 2, 1/2 | 3, 1/2 |
+/// | vphaddd | sum_across_quads | 2, 1/2 | 3, 1/2 |
 /// (the scheduling models of llvm-mca 14; loads include the cache)
 #pragma once
 
@@ -31,6 +31,8 @@ struct ops : ops_defaults {
     static constexpr int lanes = 8;
     static constexpr block_size block{4, 1};  ///< 8 sums in 16 bits, 2 of weights, 1 of activations, constants: 16 registers
     static constexpr std::size_t prefetch_bytes = 1024;
+    static constexpr block_size attention_block{4, 1};
+    static constexpr int attention_streams = 2;
     static constexpr block_size block_of_one_row{1, 2};
     static constexpr std::size_t row_blocks_worth_unpacking = 16;
     template <int WeightMagnitude, int ActivationBits>
@@ -145,13 +147,25 @@ struct ops : ops_defaults {
     }
 
     // What attention needs beside: see ops_scalar.hpp.
-    static AQ_INLINE i32 load_i8_as_i32(const std::int8_t* p) {
-        return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
-    }
     static AQ_INLINE void store_i32(std::int32_t* p, i32 v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
     static AQ_INLINE i32 first_lanes() { return _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7); }
-    static AQ_INLINE i32 low_nibble(i32 byte) { return _mm256_and_si256(byte, _mm256_set1_epi32(15)); }
-    static AQ_INLINE i32 high_nibble(i32 byte) { return _mm256_srli_epi32(byte, 4); }
+    static AQ_INLINE i32 load_i32(const std::int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+    static AQ_INLINE i32 bit_and(i32 a, i32 b) { return _mm256_and_si256(a, b); }
+    static AQ_INLINE i32 shift_right(i32 v, i32 count) { return _mm256_srlv_epi32(v, count); }
+    template <int Count>
+    static AQ_INLINE i32 shift_right(i32 v) {
+        return _mm256_srli_epi32(v, Count);
+    }
+    template <int Count>
+    static AQ_INLINE i32 shift_right_signed(i32 v) {
+        return _mm256_srai_epi32(v, Count);
+    }
+    template <int Byte>
+    static AQ_INLINE i32 byte_of_lane(codes c) {
+        return bit_and(shift_right<8 * Byte>(c), broadcast_i32(0xFF));
+    }
+    static AQ_INLINE f32 div(f32 a, f32 b) { return _mm256_div_ps(a, b); }
+    static AQ_INLINE i32 float_bits(f32 x) { return _mm256_castps_si256(x); }
     static AQ_INLINE f32 load_bfloat16(const std::uint16_t* p) {
         const __m256i upper = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
         return _mm256_castsi256_ps(_mm256_slli_epi32(upper, 16));
@@ -177,26 +191,6 @@ struct ops : ops_defaults {
             by_2[i] = _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xEE));
         }
         return _mm256_add_ps(_mm256_shuffle_ps(by_2[0], by_2[1], 0x88), _mm256_shuffle_ps(by_2[0], by_2[1], 0xDD));
-    }
-    static AQ_INLINE i32 sum_across(const i32 (&v)[lanes]) {
-        const i32 low = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
-        const i32 high = _mm256_hadd_epi32(_mm256_hadd_epi32(v[4], v[5]), _mm256_hadd_epi32(v[6], v[7]));
-        return _mm256_add_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31));
-    }
-
-    template <int Bits>
-    static AQ_INLINE i32 add_dot(i32 sum, const std::uint8_t* c, const std::int8_t* a) {
-        const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(c));
-        if constexpr (Bits == 8) {
-            const __m256i a_i16x16 = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(a)));
-            return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_cvtepi8_epi16(bytes), a_i16x16));
-        } else {
-            const __m128i mask = _mm_set1_epi8(15);
-            const __m256i codes_u8x32 =
-                _mm256_set_m128i(_mm_and_si128(_mm_srli_epi16(bytes, 4), mask), _mm_and_si128(bytes, mask));
-            const __m256i a_i8x32 = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a));
-            return _mm256_add_epi32(sum, widened(_mm256_maddubs_epi16(codes_u8x32, a_i8x32)));
-        }
     }
 
     // What quantizing rows needs beside: see body/rows.hpp.

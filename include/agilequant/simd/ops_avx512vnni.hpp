@@ -26,6 +26,8 @@ struct ops : ops_defaults {
     static constexpr block_size block{8, 3};  ///< 24 sums, 3 of weights, 1 of activations, constants: 32 registers
     static constexpr std::size_t prefetch_bytes = 1024;
     static constexpr block_size block_of_one_row{1, 2};
+    static constexpr block_size attention_block{6, 4};  ///< 24 sums, 4 of codes: heads of 64 and 128 channels are whole tiles
+    static constexpr int attention_streams = 4;
     static constexpr std::size_t row_blocks_worth_unpacking = 0;  ///< never: measured on Zen 4
     /// Masks of all lanes: the forms without a mask warn of an uninitialized register in gcc 12, to the same code.
     static constexpr __mmask16 all = 0xFFFF;
@@ -81,6 +83,55 @@ struct ops : ops_defaults {
         return _mm512_set1_epi32(four);
     }
     static AQ_INLINE i32 add_dot4(i32 sum, codes w, quads a) { return _mm512_dpbusd_epi32(sum, w, a); }
+
+    // What attention needs beside: see ops_scalar.hpp.
+    static AQ_INLINE i32 load_i32(const std::int32_t* p) { return _mm512_loadu_si512(p); }
+    static AQ_INLINE i32 first_lanes() { return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15); }
+    static AQ_INLINE i32 bit_and(i32 a, i32 b) { return _mm512_and_si512(a, b); }
+    static AQ_INLINE i32 shift_right(i32 v, i32 count) { return _mm512_maskz_srlv_epi32(all, v, count); }
+    template <int Count>
+    static AQ_INLINE i32 shift_right(i32 v) {
+        return _mm512_maskz_srli_epi32(all, v, Count);
+    }
+    template <int Count>
+    static AQ_INLINE i32 shift_right_signed(i32 v) {
+        return _mm512_maskz_srai_epi32(all, v, Count);
+    }
+    template <int Byte>
+    static AQ_INLINE i32 byte_of_lane(codes c) {
+        return bit_and(shift_right<8 * Byte>(c), broadcast_i32(0xFF));
+    }
+    static AQ_INLINE f32 div(f32 a, f32 b) { return _mm512_div_ps(a, b); }
+    static AQ_INLINE i32 float_bits(f32 x) { return _mm512_castps_si512(x); }
+    static AQ_INLINE f32 load_bfloat16(const std::uint16_t* p) {
+        const __m256i sixteen = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+        return _mm512_castsi512_ps(_mm512_maskz_slli_epi32(all, _mm512_maskz_cvtepu16_epi32(all, sixteen), 16));
+    }
+    static AQ_INLINE f32 select_at_least(f32 x, f32 limit, f32 yes, f32 no) {
+        return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, limit, _CMP_GE_OQ), no, yes);
+    }
+    static AQ_INLINE i32 to_i32(f32 integer) { return _mm512_maskz_cvttps_epi32(all, integer); }
+    static AQ_INLINE f32 times_power_of_two(f32 x, i32 e) {
+        return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), _mm512_maskz_slli_epi32(all, e, 23)));
+    }
+    /// The halves of x, then those of y, added: of 8 lanes, of 4, of 2, of 1.
+    static AQ_INLINE f32 tree_across(const f32 (&v)[lanes]) {
+        f32 by_8[8], by_4[4], by_2[2];
+        AQ_UNROLL for (int i = 0; i < 8; ++i) {
+            by_8[i] = add(_mm512_maskz_shuffle_f32x4(all, v[i], v[i + 8], 0x44), _mm512_maskz_shuffle_f32x4(all, v[i], v[i + 8], 0xEE));
+        }
+        AQ_UNROLL for (int i = 0; i < 4; ++i) {
+            const f32 x = by_8[i], y = by_8[i + 4];
+            by_4[i] = add(_mm512_maskz_shuffle_f32x4(all, x, y, 0x88), _mm512_maskz_shuffle_f32x4(all, x, y, 0xDD));
+        }
+        AQ_UNROLL for (int i = 0; i < 2; ++i) {
+            const f32 x = by_4[i], y = by_4[i + 2];
+            by_2[i] = add(_mm512_maskz_shuffle_ps(all, x, y, 0x44), _mm512_maskz_shuffle_ps(all, x, y, 0xEE));
+        }
+        const f32 sums = add(_mm512_maskz_shuffle_ps(all, by_2[0], by_2[1], 0x88), _mm512_maskz_shuffle_ps(all, by_2[0], by_2[1], 0xDD));
+        const __m512i order = _mm512_setr_epi32(0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15);
+        return _mm512_maskz_permutexvar_ps(all, order, sums);
+    }
 
     // What quantizing rows needs beside: see body/rows.hpp.
     static AQ_INLINE f32 greater(f32 x, f32 y) { return _mm512_maskz_max_ps(all, x, y); }

@@ -16,6 +16,7 @@ struct ops : neon::ops {
     static constexpr block_size block{8, 1,
                                       2};  ///< 16 sums, 8 of activations, 2 of codes as stored and 4 as multiplied: 32 registers
     static constexpr block_size block_of_bytes{6, 1, 2};  ///< gcc keeps registers of 8 rows on the stack
+    static constexpr block_size attention_block{4, 1};  ///< 16 sums
     static constexpr block_size block_of_few_rows{4, 1, 2};
     static constexpr block_size block_of_one_row{1, 2};
     static constexpr int streams_of_other_widths = 0;
@@ -62,12 +63,6 @@ struct ops : neon::ops {
         }
     }
 
-    template <int Bits>
-    static AQ_INLINE i32 add_dot(i32 sum, const std::uint8_t* c, const std::int8_t* a) {
-        const codes bytes = load_codes(c);
-        if constexpr (Bits == 8) return vdotq_s32(sum, bytes, vld1q_s8(a));
-        else return vdotq_s32(vdotq_s32(sum, plane<4>(bytes, 0), vld1q_s8(a)), plane<4>(bytes, 1), vld1q_s8(a + 16));
-    }
     static std::int32_t sum_of(const std::int8_t* c, std::size_t count) {
         int32x4_t sum = vdupq_n_s32(0);
         for (std::size_t i = 0; i < count; i += 16) sum = vdotq_s32(sum, vld1q_s8(c + i), vdupq_n_s8(1));

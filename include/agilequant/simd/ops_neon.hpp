@@ -32,6 +32,7 @@ struct ops : ops_defaults {
     static constexpr block_size block{4, 1,
                                       2};  ///< 16 registers of 16-bit sums, 4 of codes, 4 of activations, constants: 32 registers
     static constexpr block_size block_of_bytes{2, 1, 2};  ///< 8 registers of 32-bit sums, 2 of products, 4 of codes
+    static constexpr block_size attention_block{2, 1};  ///< 8 sums in two halves each, 4 of codes
     static constexpr block_size block_of_few_rows{2, 1};
     static constexpr block_size block_of_one_row{1, 2};
     static constexpr int streams_of_other_widths = 1;  ///< two panels have too many sums (8 bits) or planes (2 bits)
@@ -198,18 +199,28 @@ struct ops : ops_defaults {
     }
 
     // What attention needs beside: see ops_scalar.hpp.
-    static AQ_INLINE i32 load_i8_as_i32(const std::int8_t* p) {
-        std::int32_t four;
-        std::memcpy(&four, p, sizeof four);
-        return vmovl_s16(vget_low_s16(vmovl_s8(vreinterpret_s8_s32(vdup_n_s32(four)))));
-    }
     static AQ_INLINE void store_i32(std::int32_t* p, i32 v) { vst1q_s32(p, v); }
     static AQ_INLINE i32 first_lanes() {
         constexpr std::int32_t first[lanes] = {0, 1, 2, 3};
         return vld1q_s32(first);
     }
-    static AQ_INLINE i32 low_nibble(i32 byte) { return vandq_s32(byte, vdupq_n_s32(15)); }
-    static AQ_INLINE i32 high_nibble(i32 byte) { return vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(byte), 4)); }
+    static AQ_INLINE i32 load_i32(const std::int32_t* p) { return vld1q_s32(p); }
+    static AQ_INLINE i32 bit_and(i32 a, i32 b) { return vandq_s32(a, b); }
+    static AQ_INLINE i32 shift_right(i32 v, i32 count) { return vshlq_s32(v, vnegq_s32(count)); }
+    template <int Count>
+    static AQ_INLINE i32 shift_right(i32 v) {
+        return vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(v), Count));
+    }
+    template <int Count>
+    static AQ_INLINE i32 shift_right_signed(i32 v) {
+        return vshrq_n_s32(v, Count);
+    }
+    template <int Byte>
+    static AQ_INLINE i32 byte_of_lane(codes c) {
+        return vshrq_n_s32(vshlq_n_s32(vreinterpretq_s32_s8(c), 24 - 8 * Byte), 24);
+    }
+    static AQ_INLINE f32 div(f32 a, f32 b) { return vdivq_f32(a, b); }
+    static AQ_INLINE i32 float_bits(f32 x) { return vreinterpretq_s32_f32(x); }
     static AQ_INLINE f32 load_bfloat16(const std::uint16_t* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
     static AQ_INLINE f32 greater(f32 x, f32 y) { return vbslq_f32(vcgtq_f32(x, y), x, y); }
     static AQ_INLINE f32 lesser(f32 x, f32 y) { return vbslq_f32(vcltq_f32(x, y), x, y); }
@@ -222,21 +233,6 @@ struct ops : ops_defaults {
         return vpaddq_f32(halves_added(v[0], v[1]), halves_added(v[2], v[3]));
     }
     static AQ_INLINE i32 sum_across(const i32 (&v)[lanes]) { return vpaddq_s32(vpaddq_s32(v[0], v[1]), vpaddq_s32(v[2], v[3])); }
-    template <int Bits>
-    static AQ_INLINE i32 add_dot(i32 sum, const std::uint8_t* c, const std::int8_t* a) {
-        const codes bytes = load_codes(c);
-        if constexpr (Bits == 8) {
-            const int8x16_t a_i8 = vld1q_s8(a);  // keys of 8 bits are signed, -127 .. 127, so two products fit 16 bits
-            return vpadalq_s16(sum, vmlal_high_s8(vmull_s8(vget_low_s8(bytes), vget_low_s8(a_i8)), bytes, a_i8));
-        } else {
-            const codes low = plane<4>(bytes, 0), high = plane<4>(bytes, 1);
-            const int8x16_t a_low = vld1q_s8(a), a_high = vld1q_s8(a + 16);
-            int16x8_t products = vmull_s8(vget_low_s8(low), vget_low_s8(a_low));
-            products = vmlal_high_s8(products, low, a_low);
-            products = vmlal_s8(products, vget_low_s8(high), vget_low_s8(a_high));
-            return vpadalq_s16(sum, vmlal_high_s8(products, high, a_high));
-        }
-    }
 
     // What quantizing rows needs beside: see body/rows.hpp.
     static AQ_INLINE f32 cleared_where_nan(f32 x) {

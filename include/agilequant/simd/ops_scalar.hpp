@@ -12,9 +12,9 @@
 /// | add_packed_products(p, low, high, a) | two rows' products, added to two 16-bit sums of a 32-bit lane; add_split(s, t, p) adds those up |
 /// | plane<B>(c, p) | bits B p .. B p + B of each byte |
 /// | range_of, encode, sum_of | quant/uniform.hpp over a row whose length is a multiple of k_step; vectors do the first two in body/rows.hpp |
-/// | store_clipped(out, v, clip) | 16 integers as int8, clipped; vectors only |
-/// | add_dot<B>(s, c, a) | s plus the lane's share of the products of 16 bytes of B-bit codes by s8, exact; which lane has which is open |
-/// | sum_across(v) | the sum of the lanes of v[l], exact |
+/// | store_clipped(out, v, clip) | 16 integers as int8, clipped |
+/// | byte_of_lane<J>(c) | w[4l+j] of add_dot4 |
+/// | shift_right(v, n) | v >> n for 0 <= v < 2^24 and 0 <= n < 32; shift_right<N>(v) for any v, as unsigned or signed |
 /// | tree_across(v) | the float sum of the lanes of v[l], halves first: lane i takes i + lanes/2, then i + lanes/4, ... |
 /// | greater(x, y), lesser(x, y) | x > y ? x : y and x < y ? x : y, so y where x is NaN |
 #pragma once
@@ -52,7 +52,9 @@ struct ops_defaults {
     static constexpr bool has_two_steps = false;
     static constexpr bool has_group_kinds =
         false;  ///< blocks are compiled for each group_kind: what the end of a group costs is felt
-    static constexpr bool has_float_start = false;  ///< converts 32-bit sums by where they begin, see float_start
+    static constexpr block_size attention_block{1, 1};  ///< rows of queries or weights by panels of keys or values
+    static constexpr int attention_streams = 1;         ///< panels by one query
+    static constexpr bool has_float_start = false;      ///< converts 32-bit sums by where they begin, see float_start
 
     /// How many steps of four products a row an i16_sums holds, of weights up to WeightMagnitude; 0: it has none.
     template <int WeightMagnitude, int ActivationBits>
@@ -158,11 +160,31 @@ struct ops : ops_defaults {
     }
 
     // What attention needs beside.
-    static AQ_INLINE i32 load_i8_as_i32(const std::int8_t* p) { return *p; }
     static AQ_INLINE void store_i32(std::int32_t* p, i32 v) { *p = v; }
     static AQ_INLINE i32 first_lanes() { return 0; }  ///< 0, 1, 2, ...
-    static AQ_INLINE i32 low_nibble(i32 byte) { return byte & 15; }
-    static AQ_INLINE i32 high_nibble(i32 byte) { return byte >> 4; }
+    static AQ_INLINE i32 load_i32(const std::int32_t* p) { return *p; }
+    static AQ_INLINE i32 bit_and(i32 a, i32 b) { return a & b; }
+    static AQ_INLINE i32 shift_right(i32 v, i32 count) { return v >> count; }
+    template <int Count>
+    static AQ_INLINE i32 shift_right(i32 v) {
+        return static_cast<i32>(static_cast<std::uint32_t>(v) >> Count);
+    }
+    template <int Count>
+    static AQ_INLINE i32 shift_right_signed(i32 v) {
+        return v >> Count;
+    }
+    template <int Byte>
+    static AQ_INLINE i32 byte_of_lane(codes c) {
+        return c.at[Byte];
+    }
+    static AQ_INLINE i32 nearest(f32 x) { return static_cast<i32>(round_half_even(x)); }
+    using code_clip = code_range;
+    static AQ_INLINE code_clip clip_to(code_range r) { return r; }
+    static AQ_INLINE void store_clipped(std::int8_t* out, const i32 (&v)[16], const code_clip& clip) {
+        for (int i = 0; i < 16; ++i) out[i] = static_cast<std::int8_t>(aq::clip(v[i], clip));
+    }
+    static AQ_INLINE f32 div(f32 a, f32 b) { return a / b; }
+    static AQ_INLINE i32 float_bits(f32 x) { return static_cast<i32>(bits_of(x)); }
     static AQ_INLINE f32 load_bfloat16(const std::uint16_t* p) { return float_of(static_cast<std::uint32_t>(*p) << 16); }
     static AQ_INLINE f32 greater(f32 x, f32 y) { return x > y ? x : y; }
     static AQ_INLINE f32 lesser(f32 x, f32 y) { return x < y ? x : y; }
@@ -171,18 +193,6 @@ struct ops : ops_defaults {
     /// x 2^e, where the result is normal or x = 1 and e = -127, which gives 0.
     static AQ_INLINE f32 times_power_of_two(f32 x, i32 e) { return float_of(bits_of(x) + (static_cast<std::uint32_t>(e) << 23)); }
     static AQ_INLINE f32 tree_across(const f32 (&v)[lanes]) { return v[0]; }
-    static AQ_INLINE i32 sum_across(const i32 (&v)[lanes]) { return v[0]; }
-    /// 8 bits: 16 signed codes; 4 bits: 32 unsigned codes, 0..15 in the low bits of the bytes and 16..31 in the high bits.
-    template <int Bits>
-    static AQ_INLINE i32 add_dot(i32 sum, const std::uint8_t* c, const std::int8_t* a) {
-        // Read as int8, not cast: where it has vpdpbusd, gcc 12.2 takes a byte cast to int8 for unsigned in such a sum.
-        const auto* const c_i8 = reinterpret_cast<const std::int8_t*>(c);
-        for (int i = 0; i < 16; ++i) {
-            if constexpr (Bits == 8) sum += c_i8[i] * a[i];
-            else sum += (c[i] & 15) * a[i] + (c[i] >> 4) * a[16 + i];
-        }
-        return sum;
-    }
 
     static value_range range_of(const float* x, std::size_t count) { return aq::range_of(x, count); }
     static void encode(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range,

@@ -5,7 +5,7 @@
 /// | instruction | use | latency, per cycle on Zen 3 | on Ice Lake |
 /// |---|---|---|---|
 /// | pmaddubsw | products: u8 by s8, two products a 16-bit lane, saturating (never reached: core/bits.hpp) | 3, 2 | 5, 2 |
-/// | pmaddwd | widened; add_dot4 of 8-bit weights; add_dot | 3, 2 | 5, 2 |
+/// | pmaddwd | widened; add_dot4 of 8-bit weights | 3, 2 | 5, 2 |
 /// | paddw, paddd | sums | 1, 4 | 1, 3 |
 /// | pand, psrlw | planes | 1, 4 and 1, 2 | 1, 3 and 1, 2 |
 /// | movd, pshufd | quad: a load and a shuffle | 1, 2 | 1, 2 |
@@ -29,6 +29,8 @@ struct ops : ops_defaults {
     static constexpr int lanes = 4;
     static constexpr block_size block{2, 1};  ///< 8 sums in 16 bits, 4 of weights, 1 of activations: 16 registers
     static constexpr std::size_t prefetch_bytes = 1024;
+    static constexpr block_size attention_block{2, 1};
+    static constexpr int attention_streams = 1;
     static constexpr block_size block_of_one_row{1, 2};
     static constexpr std::size_t row_blocks_worth_unpacking = 16;
     template <int WeightMagnitude, int ActivationBits>
@@ -136,11 +138,29 @@ struct ops : ops_defaults {
     }
 
     // What attention needs beside: see ops_scalar.hpp.
-    static AQ_INLINE i32 load_i8_as_i32(const std::int8_t* p) { return _mm_cvtepi8_epi32(load_4_bytes(p)); }
     static AQ_INLINE void store_i32(std::int32_t* p, i32 v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v); }
     static AQ_INLINE i32 first_lanes() { return _mm_setr_epi32(0, 1, 2, 3); }
-    static AQ_INLINE i32 low_nibble(i32 byte) { return _mm_and_si128(byte, _mm_set1_epi32(15)); }
-    static AQ_INLINE i32 high_nibble(i32 byte) { return _mm_srli_epi32(byte, 4); }
+    static AQ_INLINE i32 load_i32(const std::int32_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
+    static AQ_INLINE i32 bit_and(i32 a, i32 b) { return _mm_and_si128(a, b); }
+    /// There is no shift by counts of their own, but a multiplication by powers of two.
+    static AQ_INLINE i32 shift_right(i32 v, i32 count) {
+        const __m128i power = _mm_slli_epi32(_mm_sub_epi32(_mm_set1_epi32(127), count), 23);
+        return _mm_cvttps_epi32(_mm_mul_ps(_mm_cvtepi32_ps(v), _mm_castsi128_ps(power)));
+    }
+    template <int Count>
+    static AQ_INLINE i32 shift_right(i32 v) {
+        return _mm_srli_epi32(v, Count);
+    }
+    template <int Count>
+    static AQ_INLINE i32 shift_right_signed(i32 v) {
+        return _mm_srai_epi32(v, Count);
+    }
+    template <int Byte>
+    static AQ_INLINE i32 byte_of_lane(codes c) {
+        return bit_and(shift_right<8 * Byte>(c), broadcast_i32(0xFF));
+    }
+    static AQ_INLINE f32 div(f32 a, f32 b) { return _mm_div_ps(a, b); }
+    static AQ_INLINE i32 float_bits(f32 x) { return _mm_castps_si128(x); }
     static AQ_INLINE f32 load_bfloat16(const std::uint16_t* p) {
         const __m128i upper = _mm_cvtepu16_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
         return _mm_castsi128_ps(_mm_slli_epi32(upper, 16));
@@ -162,21 +182,6 @@ struct ops : ops_defaults {
     static AQ_INLINE i32 sum_across(const i32 (&v)[lanes]) {
         return _mm_hadd_epi32(_mm_hadd_epi32(v[0], v[1]), _mm_hadd_epi32(v[2], v[3]));
     }
-    template <int Bits>
-    static AQ_INLINE i32 add_dot(i32 sum, const std::uint8_t* c, const std::int8_t* a) {
-        const __m128i bytes = load_codes(c);
-        if constexpr (Bits == 8) {
-            const __m128i a_i8 = _mm_loadu_si128(reinterpret_cast<const __m128i*>(a));
-            sum = add(sum, _mm_madd_epi16(_mm_cvtepi8_epi16(bytes), _mm_cvtepi8_epi16(a_i8)));
-            return add(sum,
-                       _mm_madd_epi16(_mm_cvtepi8_epi16(_mm_srli_si128(bytes, 8)), _mm_cvtepi8_epi16(_mm_srli_si128(a_i8, 8))));
-        } else {
-            const __m128i low = _mm_maddubs_epi16(plane<4>(bytes, 0), _mm_loadu_si128(reinterpret_cast<const __m128i*>(a)));
-            const __m128i high = _mm_maddubs_epi16(plane<4>(bytes, 1), _mm_loadu_si128(reinterpret_cast<const __m128i*>(a + 16)));
-            return add(sum, widened(_mm_add_epi16(low, high)));
-        }
-    }
-
     // What quantizing rows needs beside: see body/rows.hpp.
     static AQ_INLINE f32 cleared_where_nan(f32 x) { return _mm_and_ps(x, _mm_cmpord_ps(x, x)); }
     static AQ_INLINE i32 magnitude_bits(f32 x) { return _mm_and_si128(_mm_castps_si128(x), _mm_set1_epi32(0x7FFFFFFF)); }

@@ -1,247 +1,162 @@
-// Attention of one layer, a row of scores at a time: scores -> weights -> sum of weights times values.
+// Attention of one layer, block of keys by block of keys: scores -> reference -> weights -> sum of weights times values.
 // Compiled once per instruction set, by dispatch/foreach.hpp; AQ_ISA names the namespace. What it computes: kernels/attention.hpp.
 
 namespace aq {
 namespace AQ_ISA {
 
-/// A plane of values: rows of floats or codes, with the scale that belongs to each.
-struct value_plane {
-    const std::uint8_t* rows;
-    std::size_t row_bytes, channels;
-    const std::uint16_t* scales;
-    const std::uint8_t* zeros;
-};
-
-/// `block` channels at a time, as many as registers hold: body(integral_constant, channel).
-template <class Body>
-AQ_INLINE void for_channel_blocks(std::size_t channels, Body body) {
-    std::size_t c = 0;
-    for (; channels - c >= 64; c += 64) body(std::integral_constant<int, 64>{}, c);
-    if (channels - c >= 32) body(std::integral_constant<int, 32>{}, c), c += 32;
-    if (channels - c >= 16) body(std::integral_constant<int, 16>{}, c);
+inline void clear_states(const query_block& b) {
+    const std::size_t dim = b.job.cache.padded_dim();
+    for (std::size_t i = 0; i < b.count * b.job.cache.groups(); ++i) {
+        b.scratch.states[i] = attention_state{};
+        b.scratch.states[i].reference = minus_infinity;
+    }
+    std::memset(b.scratch.sums, 0, b.count * 2 * dim * sizeof(std::int32_t));
+    std::memset(b.scratch.results, 0, b.count * dim * sizeof(float));
 }
 
-/// Codes of ops::lanes channels from `channel` of a block on, which begins at `block`; with 4 bits the block is the plane.
-template <int Bits>
-AQ_INLINE ops::i32 load_values(const std::uint8_t* block, int channel) {
-    if constexpr (Bits == 8) return ops::load_i8_as_i32(reinterpret_cast<const std::int8_t*>(block) + channel);
-    else if (channel < 16) return ops::low_nibble(ops::load_u8_as_i32(block + channel));
-    else return ops::high_nibble(ops::load_u8_as_i32(block + channel - 16));
+/// The reference of every query and group, from the scores of `keys`.
+inline void find_references(const query_block& b, const log2_form& form, index_range keys) {
+    const plane_values planes = values_of_planes(form.steps);
+    for (std::size_t i = 0; i < b.count; ++i) {
+        const std::size_t seen = b.seen(i, keys);
+        if (seen == 0) continue;
+        for (std::size_t g = 0; g < b.job.cache.groups(); ++g) {
+            const float* const logs = b.scratch.log_scales + g * b.scratch.keys;
+            raise_reference(b, i, g, planes, reference_of(form, b.scratch.scores + i * b.scratch.keys, logs, seen));
+        }
+    }
 }
 
-/// result[c] = sum over the keys in order of weights[j] * value, product rounded first; the zero point is taken out of a code before.
-template <int Bits>
-void add_weighted(const value_plane& plane, const float* weights, std::size_t length, float* result) {
-    for_channel_blocks(plane.channels, [&](auto block, std::size_t channel) {
-        constexpr int registers = decltype(block)::value / ops::lanes;
-        ops::f32 sums[registers];
-        AQ_UNROLL for (ops::f32& sum : sums) sum = ops::broadcast_f32(0.0F);
-        for (std::size_t j = 0; j < length; ++j) {
-            const std::uint8_t* const row = plane.rows + j * plane.row_bytes;
-            const ops::f32 weight = ops::broadcast_f32(weights[j]);
-            const ops::i32 zero = ops::broadcast_i32(Bits == 4 ? plane.zeros[j] >> 4 : 0);
-            AQ_UNROLL for (int r = 0; r < registers; ++r) {
-                ops::f32 value;
-                if constexpr (Bits == 32) value = ops::load_f32(reinterpret_cast<const float*>(row) + channel + r * ops::lanes);
-                else value = ops::to_float(ops::sub(load_values<Bits>(row + channel, r * ops::lanes), zero));
-                sums[r] = ops::add(sums[r], ops::mul(weight, value));
+/// Weights of a chunk by the softmax, and with them values in float.
+inline void attend_softmax(const query_block& b, index_range keys, index_range chunk) {
+    const kv_view& cache = b.job.cache;
+    const std::size_t offset = chunk.begin - keys.begin;
+    for (std::size_t i = 0; i < b.count; ++i) {
+        const std::size_t rounded_up = round_up(b.seen(i, chunk), kv_step);
+        float* const e = b.scratch.scores + i * b.scratch.keys + offset;
+        add_exponentials(e, rounded_up, b.state(i, 0).reference, e, b.state(i, 0).divisor);
+        if (chunk.begin == 0) b.state(i, 0).first = e[0];
+        for (std::size_t g = 1; g < cache.groups(); ++g) b.state(i, g) = b.state(i, 0);
+    }
+    for (std::size_t g = 0; g < cache.groups(); ++g) {
+        const std::size_t place = b.scale_at(g, chunk.begin);
+        for (std::size_t i = 0; i < b.count; ++i) {
+            const float* const e = b.scratch.scores + i * b.scratch.keys + offset;
+            float* const weights = weights_of(b, i);
+            for (std::size_t j = 0; j < round_up(b.seen(i, chunk), kv_step); j += ops::lanes) {
+                ops::f32 weight = ops::load_f32(e + j);
+                if (cache.bits != 32) weight = ops::mul(weight, ops::load_bfloat16(cache.value_scales + place + j));
+                ops::store_f32(weights + j, weight);
             }
         }
-        AQ_UNROLL for (int r = 0; r < registers; ++r)
-            ops::store_f32(result + channel + static_cast<std::size_t>(r * ops::lanes), sums[r]);
-    });
+        if (cache.bits == 32) add_weighted<32>(b, b.group(g), chunk, nullptr);
+        else if (cache.bits == 8) add_weighted<8>(b, b.group(g), chunk, nullptr);
+        else add_weighted<4>(b, b.group(g), chunk, cache.zeros + place);
+    }
 }
 
-/// A 32-bit sum holds this many values of 8 bits, each shifted by 15; then it goes into 64 bits.
-inline constexpr std::size_t terms_in_32_bits = static_cast<std::size_t>(products_within(0x7FFFFFFF, std::int64_t{1} << 15, 127));
-static_assert(terms_in_32_bits == 516);
+/// The weight of token 0, from its codes.
+inline float weight_of_codes(const std::int8_t* codes, plane_values planes) {
+    return rounded(static_cast<float>(-codes[0]) * planes.first) + rounded(static_cast<float>(-codes[attention_chunk]) * planes.second);
+}
 
-/// sums[c] = sum of (code - zero) << shift over the terms, exact.
+/// Codes of a chunk, and with them values: integers, but for a float cache.
+template <int Bits, int Steps>
+void attend_coded(const query_block& b, index_range keys, index_range chunk) {
+    const kv_view& cache = b.job.cache;
+    const std::size_t offset = chunk.begin - keys.begin;
+    const plane_values planes = values_of_planes(Steps);
+    for (std::size_t g = 0; g < cache.groups(); ++g) {
+        const float* const logs = b.scratch.log_scales + g * b.scratch.keys + offset;
+        const float* const inverses = b.scratch.inverse_scales + g * b.scratch.keys + offset;
+        const std::uint8_t* const zeros = Bits == 4 ? cache.zeros + b.scale_at(g, chunk.begin) : nullptr;
+        for (std::size_t i = 0; i < b.count; ++i) {
+            attention_state& state = b.state(i, g);
+            std::int8_t* const codes = codes_of(b, i);
+            if (chunk.begin % keys_in_32_bits == 0 && chunk.begin != 0) take_sums(b, i, g, planes, 1.0F);
+            encode_chunk<Bits, Steps>(b.scratch.scores + i * b.scratch.keys + offset, logs, inverses, zeros,
+                                      round_up(b.seen(i, chunk), kv_step), state, codes, weights_of(b, i));
+            const float first = Bits == 32 ? weights_of(b, i)[0] : weight_of_codes(codes, planes);
+            if (chunk.begin == 0) state.first = rounded(first * inverses[0]);
+        }
+        if constexpr (Bits == 32) add_weighted<32>(b, b.group(g), chunk, nullptr);
+        else add_values<Bits>(b, b.group(g), chunk);
+    }
+}
+
 template <int Bits>
-void add_terms(const value_plane& plane, const attention_term* terms, std::size_t count, std::int64_t* sums) {
-    std::int64_t offset = 0;
-    for (std::size_t t = 0; Bits == 4 && t < count; ++t) {
-        offset += static_cast<std::int64_t>(plane.zeros[terms[t].key] >> 4) << terms[t].shift;
-    }
-    for_channel_blocks(plane.channels, [&](auto block, std::size_t channel) {
-        constexpr int registers = decltype(block)::value / ops::lanes;
-        std::int64_t* const out = sums + channel;
-        for (int c = 0; c < decltype(block)::value; ++c) out[c] = -offset;
-        for (std::size_t begin = 0, end; begin < count; begin = end) {
-            end = count - begin < terms_in_32_bits ? count : begin + terms_in_32_bits;
-            ops::i32 partial[registers];
-            AQ_UNROLL for (ops::i32& sum : partial) sum = ops::zero_i32();
-            for (std::size_t t = begin; t < end; ++t) {
-                const std::uint8_t* const row = plane.rows + terms[t].key * plane.row_bytes;
-                AQ_UNROLL for (int r = 0; r < registers; ++r) {
-                    const ops::i32 values = load_values<Bits>(row + channel, r * ops::lanes);
-                    partial[r] = ops::add(partial[r], ops::shift_left(values, terms[t].shift));
-                }
-            }
-            std::int32_t narrow[registers * ops::lanes];
-            AQ_UNROLL for (int r = 0; r < registers; ++r) ops::store_i32(narrow + r * ops::lanes, partial[r]);
-            for (int c = 0; c < registers * ops::lanes; ++c) out[c] += narrow[c];
+void attend_chunk(const query_block& b, const log2_form& form, index_range keys, index_range chunk) {
+    if (!form.is_coded) attend_softmax(b, keys, chunk);
+    else if (form.steps == 1) attend_coded<Bits, 1>(b, keys, chunk);
+    else attend_coded<Bits, 2>(b, keys, chunk);
+}
+
+/// Of the values of a group up to `length`. Scales are positive, so their bits are in their order.
+inline float largest_scale(const query_block& b, std::size_t g, std::size_t length) {
+    if (b.job.cache.bits == 32) return 1.0F;
+    const std::uint16_t* const scales = b.job.cache.value_scales + b.scale_at(g, 0);
+    std::uint16_t largest = 0;
+    for (std::size_t j = 0; j < length; ++j) largest = scales[j] > largest ? scales[j] : largest;
+    return bfloat16_to_float(largest);
+}
+
+/// Results of all queries. Importance is the average over groups of what they give to token 0; 1 exactly where it is alone.
+inline void finish(const query_block& b, const log2_form& form) {
+    const kv_view& cache = b.job.cache;
+    const plane_values planes = values_of_planes(form.steps);
+    for (std::size_t i = 0; i < b.count; ++i) {
+        float importance = 0.0F;
+        float* const out = b.job.out.row(b.row(i)) + b.head(i) * cache.head_dim;
+        for (std::size_t g = 0; g < cache.groups(); ++g) {
+            attention_state& state = b.state(i, g);
+            take_sums(b, i, g, planes, 1.0F);
+            ops::f32 lanes[sum_registers];
+            AQ_UNROLL for (int r = 0; r < sum_registers; ++r) lanes[r] = ops::load_f32(state.divisor + r * ops::lanes);
+            const float sum = row_sum(lanes);
+            float factor = 1.0F / sum;
+            if (!form.is_divided) factor = largest_scale(b, g, b.length(i)) / whole_weight(form.steps);
+            else if (form.is_coded && !(sum > 0.0F)) factor = 0.0F;
+            const index_range channels = b.group(g);
+            const float* const results = b.scratch.results + i * cache.padded_dim();
+            for (std::size_t c = channels.begin; c < channels.end && c < cache.head_dim; ++c) out[c] = results[c] * factor;
+            importance = importance + (form.is_divided && sum > 0.0F ? state.first / sum : rounded(state.first * factor));
         }
-    });
-}
-
-/// The terms of the codes that are not zero; with two steps an octave those of one parity only. Returns their number.
-inline std::size_t collect_terms(const std::int32_t* codes, std::size_t length, int steps, int parity, attention_term* terms) {
-    std::size_t count = 0;
-    for (std::size_t j = 0; j < length; ++j) {
-        const std::int32_t code = codes[j];
-        terms[count] = {static_cast<std::uint32_t>(j), 15 - (code >> (steps - 1))};
-        count += code != log2_zero && (code & (steps - 1)) == parity ? 1 : 0;
+        if (b.job.importance != nullptr)
+            b.job.importance[b.head(i) * b.job.q.rows + b.row(i)] = importance / static_cast<float>(cache.groups());
     }
-    return count;
 }
 
-/// result = sum over keys of 2^(-code / steps) * (value code - zero), in exact integers but for the last line.
 template <int Bits>
-void sum_coded(const value_plane& plane, std::size_t length, int steps, const attention_scratch& s) {
-    for (int parity = 0; parity < steps; ++parity) {
-        const std::size_t count = collect_terms(s.codes, length, steps, parity, s.terms);
-        add_terms<Bits>(plane, s.terms, count, s.sums + static_cast<std::size_t>(parity) * plane.channels);
-    }
-    for (std::size_t c = 0; c < plane.channels; ++c) {
-        const float odd = steps == 1 ? 0.0F : rounded(static_cast<float>(s.sums[plane.channels + c]) * inverse_sqrt2);
-        s.result[c] = (static_cast<float>(s.sums[c]) + odd) * power_of_two(-15);
-    }
-}
-
-/// Scale of each token's values in the forms that coding asks for; all 1 for a float cache, and beyond the last token.
-inline void prepare_scales(const kv_view& cache, std::size_t kv_head, const attention_scratch& s) {
-    const std::size_t keys = round_up(cache.length, kv_step);
-    for (std::size_t p = 0; p < cache.planes(); ++p) {
-        const std::size_t place = (kv_head * cache.planes() + p) * cache.capacity;
-        float largest = 0.0F;
-        for (std::size_t j = 0; j < keys; ++j) {
-            const bool is_scaled = cache.bits != 32 && j < cache.length;
-            const float scale = is_scaled ? bfloat16_to_float(cache.value_scales[place + j]) : 1.0F;
-            largest = scale > largest ? scale : largest;
-            s.log_scales[p * keys + j] = is_scaled ? log2(scale) : 0.0F;
-            s.inverse_scales[p * keys + j] = 1.0F / scale;
-            s.largest_scales[p * keys + j] = largest;
+void attend(const query_block& b, const log2_form& form) {
+    prepare_queries(b);
+    clear_states(b);
+    const std::size_t length = b.length(b.last()), step = b.scratch.keys;
+    for (std::size_t begin = 0; begin < length; begin += step) {
+        const std::size_t end = round_up(length, kv_step);
+        const index_range keys{begin, begin + step < end ? begin + step : end};
+        score_block(b, keys);
+        if (form.is_coded) prepare_scales(b, keys);
+        find_references(b, form, keys);
+        for (std::size_t at = keys.begin; at < keys.end; at += attention_chunk) {
+            attend_chunk<Bits>(b, form, keys, {at, at + attention_chunk < keys.end ? at + attention_chunk : keys.end});
         }
     }
-}
-
-/// One row of q by one head: what the functions below share.
-struct attention_row {
-    const attention_job& job;
-    const attention_scratch& scratch;
-    std::size_t head, kv_head, row;
-    std::size_t length, keys, all_keys;  ///< seen by the row; that rounded up; of the cache, rounded up
-
-    [[nodiscard]] AQ_INLINE value_plane values(std::size_t p) const {
-        const kv_view& v = job.cache;
-        const std::size_t place = (kv_head * v.planes() + p) * v.capacity;
-        return {static_cast<const std::uint8_t*>(v.values) + place * v.row_bytes(), v.row_bytes(), v.plane_channels(),
-                v.bits == 32 ? nullptr : v.value_scales + place, v.bits == 4 ? v.zeros + place : nullptr};
-    }
-    [[nodiscard]] AQ_INLINE key_plane key_rows(std::size_t p) const {
-        const kv_view& v = job.cache;
-        const std::size_t place = (kv_head * v.planes() + p) * v.capacity;
-        return {static_cast<const std::uint8_t*>(v.keys) + place * v.row_bytes(), v.row_bytes(),
-                v.bits == 32 ? nullptr : v.key_scales + place, v.bits == 4 ? v.zeros + place : nullptr};
-    }
-    AQ_INLINE void store(std::size_t p, float factor) const {
-        const std::size_t first = p * job.cache.plane_channels(), dim = job.cache.head_dim;
-        float* const out = job.out.row(row) + head * dim;
-        for (std::size_t c = first; c < dim && c < first + job.cache.plane_channels(); ++c)
-            out[c] = scratch.result[c - first] * factor;
-    }
-    AQ_INLINE void store_importance(float value) const {
-        if (job.importance != nullptr) job.importance[head * job.q.rows + row] = value;
-    }
-};
-
-inline void score_row(const attention_row& a) {
-    constexpr float log2e = 1.44269504F;
-    const attention_scratch& s = a.scratch;
-    const kv_view& cache = a.job.cache;
-    const float* const q = a.job.q.row(a.row) + a.head * cache.head_dim;
-    for (std::size_t c = 0; c < cache.padded_dim(); ++c) s.q[c] = c < cache.head_dim ? q[c] : 0.0F;
-    const float factor = rounded(a.job.scale * log2e);
-    if (cache.bits == 32) {
-        score_floats(s.q, reinterpret_cast<const float*>(a.key_rows(0).rows), cache.padded_dim(), a.keys, factor, s.scores);
-    } else {
-        bool is_tame = false;
-        const affine fit = fit_symmetric(range_of_row(s.q, cache.padded_dim(), is_tame), signed_codes(8));
-        encode_row(s.q, cache.padded_dim(), 1.0F / fit.scale, 0, signed_codes(8), is_tame, s.q_codes);
-        for (std::size_t p = 0; p < cache.planes(); ++p) {
-            const std::int8_t* const codes = s.q_codes + p * cache.plane_channels();
-            (cache.bits == 8 ? score_codes<8> : score_codes<4>)(a.key_rows(p), codes, a.keys, rounded(fit.scale * factor), p == 0,
-                                                                s.scores);
-        }
-    }
-    finish_scores(a.length, a.keys, a.job.slopes == nullptr ? 0.0F : rounded(a.job.slopes[a.head] * log2e), s.scores);
-}
-
-/// The float alternative: 2^(score - maximum), times the scale of each value.
-inline void attend_softmax(const attention_row& a) {
-    const attention_scratch& s = a.scratch;
-    const kv_view& cache = a.job.cache;
-    const float inverse = 1.0F / exponentials(s.scores, a.keys, row_maximum(s.scores, nullptr, a.keys), s.scores);
-    a.store_importance(s.scores[0] * inverse);
-    if (cache.bits == 32) {
-        add_weighted<32>(a.values(0), s.scores, a.length, s.result);
-        return a.store(0, inverse);
-    }
-    for (std::size_t p = 0; p < cache.planes(); ++p) {
-        const value_plane plane = a.values(p);
-        for (std::size_t j = 0; j < a.keys; j += ops::lanes) {
-            ops::store_f32(s.weights + j, ops::mul(ops::load_f32(s.scores + j), ops::load_bfloat16(plane.scales + j)));
-        }
-        (cache.bits == 8 ? add_weighted<8> : add_weighted<4>)(plane, s.weights, a.length, s.result);
-        a.store(p, inverse);
-    }
-}
-
-/// Codes, plane by plane since each has its own scales; importance is the average over planes of what they give to token 0.
-inline void attend_coded(const attention_row& a, const log2_form& form) {
-    const attention_scratch& s = a.scratch;
-    const kv_view& cache = a.job.cache;
-    float logarithm_of_sum = 0.0F;
-    if (form.over == log2_form::reference::sum) {
-        const float top = row_maximum(s.scores, nullptr, a.keys), sum = exponentials(s.scores, a.keys, top, s.weights);
-        logarithm_of_sum = top + log2(sum);
-    }
-    float importance = 0.0F;
-    for (std::size_t p = 0; p < cache.planes(); ++p) {
-        const value_plane plane = a.values(p);
-        const float* const log_scales = s.log_scales + p * a.all_keys;
-        const float* const inverse_scales = s.inverse_scales + p * a.all_keys;
-        const float largest = s.largest_scales[p * a.all_keys + a.length - 1];
-        float reference = logarithm_of_sum + log2(largest);
-        if (form.over != log2_form::reference::sum) reference = row_maximum(s.scores, log_scales, a.keys);
-        if (form.over == log2_form::reference::ceiling) reference = ceiling(reference);
-        const auto encode_row = form.steps == 1 ? encode_scores<1> : encode_scores<2>;
-        const float sum = encode_row(s.scores, log_scales, inverse_scales, a.keys, reference, s.codes, s.weights);
-        const float factor = !form.is_divided ? largest : sum > 0.0F ? 1.0F / sum : 0.0F;
-        if (cache.bits == 32) add_weighted<32>(plane, s.weights, a.length, s.result);
-        else (cache.bits == 8 ? sum_coded<8> : sum_coded<4>)(plane, a.length, form.steps, s);
-        a.store(p, factor);
-        const float first = rounded(s.weights[0] * inverse_scales[0]);
-        importance = importance +
-                     (form.is_divided && sum > 0.0F ? first / sum : rounded(first * factor));  // 1 exactly where token 0 is alone
-    }
-    a.store_importance(importance / static_cast<float>(cache.planes()));
+    finish(b, form);
 }
 
 /// The kernel of the table.
 inline void attention(const attention_job& job, const attention_scratch& scratch, index_range heads) {
     const log2_form form = form_of(job.coding);
-    const std::size_t past = job.cache.length - job.q.rows, all_keys = round_up(job.cache.length, kv_step);
-    for (std::size_t head = heads.begin; head < heads.end; ++head) {
-        const std::size_t group = job.heads / job.cache.kv_heads;
-        if (form.is_coded && (head == heads.begin || head % group == 0)) prepare_scales(job.cache, head / group, scratch);
-        for (std::size_t row = 0; row < job.q.rows; ++row) {
-            const std::size_t length = past + row + 1;
-            const attention_row a{job, scratch, head, head / group, row, length, round_up(length, kv_step), all_keys};
-            score_row(a);
-            if (form.is_coded) attend_coded(a, form);
-            else attend_softmax(a);
+    const std::size_t group = job.heads / job.cache.kv_heads;
+    for (std::size_t head = heads.begin, end; head < heads.end; head = end) {
+        end = (head / group + 1) * group < heads.end ? (head / group + 1) * group : heads.end;
+        const std::size_t queries = job.q.rows * (end - head);
+        for (std::size_t first = 0; first < queries; first += scratch.queries) {
+            const std::size_t count = queries - first < scratch.queries ? queries - first : scratch.queries;
+            const query_block b{job, scratch, head / group, head, end - head, first, count};
+            if (job.cache.bits == 32) attend<32>(b, form);
+            else if (job.cache.bits == 8) attend<8>(b, form);
+            else attend<4>(b, form);
         }
     }
 }

@@ -1,4 +1,4 @@
-// From one query to its scores, and from scores to weights: the rows of numbers that attention works on.
+// From queries and keys to scores, and what a row of scores needs besides: powers of two, sums.
 // Compiled once per instruction set, by dispatch/foreach.hpp; AQ_ISA names the namespace.
 //
 // Scores are base-2 logarithms (the factor log2 e is in the query's), so that a code is a rounded difference. A row has a
@@ -47,6 +47,64 @@ AQ_INLINE ops::f32 exp2(ops::f32 x) {
     return ops::times_power_of_two(p, ops::to_i32(n));
 }
 
+/// Queries of one key-value head that are worked on together: number i is row i / heads of head first_head + i % heads. So their
+/// lengths rise.
+struct query_block {
+    const attention_job& job;
+    const attention_scratch& scratch;
+    std::size_t kv_head, first_head, heads;
+    std::size_t first, count;
+
+    [[nodiscard]] AQ_INLINE std::size_t row(std::size_t i) const { return (first + i) / heads; }
+    [[nodiscard]] AQ_INLINE std::size_t head(std::size_t i) const { return first_head + (first + i) % heads; }
+    /// Keys that a query sees, and those of `range` among them.
+    [[nodiscard]] AQ_INLINE std::size_t length(std::size_t i) const { return job.cache.length - job.q.rows + row(i) + 1; }
+    [[nodiscard]] AQ_INLINE std::size_t seen(std::size_t i, index_range range) const {
+        const std::size_t keys = length(i);
+        return keys <= range.begin ? 0 : (keys < range.end ? keys : range.end) - range.begin;
+    }
+    [[nodiscard]] AQ_INLINE std::size_t last() const { return count - 1; }
+    [[nodiscard]] AQ_INLINE index_range group(std::size_t g) const {
+        const std::size_t size = job.cache.group_channels(), end = (g + 1) * size, dim = job.cache.padded_dim();
+        return {g * size, end < dim ? end : dim};
+    }
+    /// Of a group of values or keys, for the token at `key`.
+    [[nodiscard]] AQ_INLINE std::size_t scale_at(std::size_t g, std::size_t key) const {
+        return (kv_head * job.cache.groups() + g) * job.cache.capacity + key;
+    }
+    /// The bytes of the block of tokens, or the row of floats, that `key` begins.
+    [[nodiscard]] AQ_INLINE const std::uint8_t* bytes(const void* side, std::size_t key) const {
+        return static_cast<const std::uint8_t*>(side) + (kv_head * job.cache.capacity + key) * job.cache.row_bytes();
+    }
+    [[nodiscard]] AQ_INLINE attention_state& state(std::size_t i, std::size_t g) const {
+        return scratch.states[i * job.cache.groups() + g];
+    }
+};
+
+/// The queries as the scores take them: floats, or codes of 8 bits with a scale each.
+inline void prepare_queries(const query_block& b) {
+    constexpr float log2e = 1.44269504F;
+    const kv_view& cache = b.job.cache;
+    const std::size_t dim = cache.padded_dim();
+    const float factor = rounded(b.job.scale * log2e);
+    for (std::size_t i = 0; i < b.count; ++i) {
+        const float* const from = b.job.q.row(b.row(i)) + b.head(i) * cache.head_dim;
+        float* const q = b.scratch.q + i * dim;
+        for (std::size_t c = 0; c < dim; ++c) q[c] = c < cache.head_dim ? from[c] : 0.0F;
+        b.scratch.q_factors[i] = factor;
+        if (cache.bits == 32) continue;
+        bool is_tame = false;
+        std::int8_t* const codes = b.scratch.q_codes + i * dim;
+        const affine fit = fit_symmetric(range_of_row(q, dim, is_tame), signed_codes(8));
+        encode_row(q, dim, 1.0F / fit.scale, 0, signed_codes(8), is_tame, codes);
+        b.scratch.q_factors[i] = rounded(fit.scale * factor);
+        for (std::size_t g = 0; g < cache.groups(); ++g) {
+            const index_range channels = b.group(g);
+            b.scratch.q_sums[i * cache.groups() + g] = ops::sum_of(codes + channels.begin, channels.size());
+        }
+    }
+}
+
 /// scores[j] = factor * (q . row j), j < keys.
 inline void score_floats(const float* q, const float* rows, std::size_t channels, std::size_t keys, float factor, float* scores) {
     for (std::size_t j = 0; j < keys; j += ops::lanes) {
@@ -67,109 +125,103 @@ inline void score_floats(const float* q, const float* rows, std::size_t channels
     }
 }
 
-/// A plane of coded keys.
-struct key_plane {
-    const std::uint8_t* rows;
-    std::size_t row_bytes;
-    const std::uint16_t* scales;
-    const std::uint8_t* zeros;
-};
-
-/// scores[j] (+)= float(sum of q (key - zero)) * (scale * factor), j < keys; the first plane of a head sets, the others add.
+/// Zero points of 16 tokens less what codes are centered at already, as integers.
 template <int Bits>
-void score_codes(const key_plane& plane, const std::int8_t* q, std::size_t keys, float factor, bool is_first, float* scores) {
-    constexpr std::size_t channels_in_step = 16 * 8 / Bits;
-    const ops::i32 q_sum = ops::broadcast_i32(Bits == 4 ? ops::sum_of(q, plane.row_bytes / 16 * channels_in_step) : 0);
-    for (std::size_t j = 0; j < keys; j += ops::lanes) {
-        const std::uint8_t* const rows = plane.rows + j * plane.row_bytes;
-        ops::i32 v[ops::lanes];
-        AQ_UNROLL for (ops::i32& sum : v) sum = ops::zero_i32();
-        for (std::size_t b = 0, c = 0; b < plane.row_bytes; b += 16, c += channels_in_step) {
-            AQ_UNROLL for (int k = 0; k < ops::lanes; ++k) {
-                v[k] = ops::template add_dot<Bits>(v[k], rows + static_cast<std::size_t>(k) * plane.row_bytes + b, q + c);
+AQ_INLINE ops::i32 zeros_of(const std::uint8_t* zeros, kv_side side) {
+    if constexpr (Bits == 8) return ops::broadcast_i32(128 - packed_codes<8>::center);
+    else if (side == kv_side::key) return ops::bit_and(ops::load_u8_as_i32(zeros), ops::broadcast_i32(15));
+    else return ops::template shift_right<4>(ops::load_u8_as_i32(zeros));
+}
+
+/// Scores of a tile: up to Rows queries from `query` on by up to Panels blocks of tokens of `keys`, group by group: (+)= float(sum of q (key - zero)) *
+/// (scale * factor). At the edge the last query or block stands in for those that are missing.
+template <int Bits, int Rows, int Panels>
+void score_tile(const query_block& b, std::size_t query, std::size_t key, index_range keys) {
+    using codes = packed_codes<Bits>;
+    using kernel = micro_kernel<scheme_of<codes, 8>, codes, Rows, Panels, 1>;
+    const kv_view& cache = b.job.cache;
+    const std::size_t dim = cache.padded_dim(), groups = cache.groups();
+    block_inputs<Rows, Panels> in;
+    const std::size_t rows = b.count - query, panels = (keys.end - key) / kv_step;
+    std::size_t at[Rows], block[Panels];
+    AQ_UNROLL for (int r = 0; r < Rows; ++r) {
+        at[r] = query + (static_cast<std::size_t>(r) < rows ? static_cast<std::size_t>(r) : rows - 1);
+        in.a[r] = b.scratch.q_codes + at[r] * dim;
+    }
+    AQ_UNROLL for (int p = 0; p < Panels; ++p) {
+        block[p] = key + (static_cast<std::size_t>(p) < panels ? static_cast<std::size_t>(p) : panels - 1) * kv_step;
+        in.w[p] = b.bytes(cache.keys, block[p]);
+    }
+    for (std::size_t g = 0; g < groups; ++g) {
+        typename kernel::sums_type sums;
+        sums.restart(sum_starts[0]);
+        const index_range channels = b.group(g);
+        kernel::run(in, channels.begin, channels.end, sums);
+        ops::i32 q_sums[Rows];
+        AQ_UNROLL for (int r = 0; r < Rows; ++r) q_sums[r] = ops::broadcast_i32(b.scratch.q_sums[at[r] * groups + g]);
+        AQ_UNROLL for (int v = 0; v < kernel::columns; ++v) {
+            const std::size_t token = block[v / vectors] + static_cast<std::size_t>(v % vectors * ops::lanes);
+            const std::size_t place = b.scale_at(g, token);
+            const ops::f32 scale = ops::load_bfloat16(cache.key_scales + place);
+            const ops::i32 zero = zeros_of<Bits>(Bits == 4 ? cache.zeros + place : nullptr, kv_side::key);
+            if (static_cast<std::size_t>(v / vectors) >= panels) break;
+            AQ_UNROLL for (int r = 0; r < Rows; ++r) {
+                if (static_cast<std::size_t>(r) >= rows) break;
+                const ops::i32 exact = ops::sub(sums.total(r, v), ops::mul(zero, q_sums[r]));
+                ops::f32 score = ops::mul(ops::to_float(exact), ops::mul(scale, number(b.scratch.q_factors[at[r]])));
+                float* const out = b.scratch.scores + at[r] * b.scratch.keys + (token - keys.begin);
+                if (g != 0) score = ops::add(ops::load_f32(out), score);
+                ops::store_f32(out, score);
             }
         }
-        ops::i32 exact = ops::sum_across(v);
-        if constexpr (Bits == 4) exact = ops::sub(exact, ops::mul(ops::low_nibble(ops::load_u8_as_i32(plane.zeros + j)), q_sum));
-        const ops::f32 scale = ops::mul(ops::load_bfloat16(plane.scales + j), number(factor));
-        const ops::f32 score = ops::mul(ops::to_float(exact), scale);
-        ops::store_f32(scores + j, is_first ? score : ops::add(ops::load_f32(scores + j), score));
     }
 }
 
-/// Adds slope * (j - (length - 1)), and -infinity from `length` to `keys`.
-inline void finish_scores(std::size_t length, std::size_t keys, float slope, float* scores) {
-    for (std::size_t j = 0; slope != 0.0F && j < keys; j += ops::lanes) {
-        const std::int32_t first = static_cast<std::int32_t>(j) - static_cast<std::int32_t>(length) + 1;
-        const ops::f32 distance = ops::to_float(ops::add(ops::broadcast_i32(first), ops::first_lanes()));
-        ops::store_f32(scores + j, ops::add(ops::load_f32(scores + j), ops::mul(number(slope), distance)));
+/// Adds slope * (j - (length - 1)), and -infinity from `seen` to the end of its step of 16.
+inline void finish_scores(std::size_t first, std::size_t seen, std::size_t length, float slope, float* scores) {
+    for (std::size_t j = 0; slope != 0.0F && j < seen; j += ops::lanes) {
+        const std::int32_t distance = static_cast<std::int32_t>(first + j) - static_cast<std::int32_t>(length) + 1;
+        const ops::f32 distances = ops::to_float(ops::add(ops::broadcast_i32(distance), ops::first_lanes()));
+        ops::store_f32(scores + j, ops::add(ops::load_f32(scores + j), ops::mul(number(slope), distances)));
     }
-    for (std::size_t j = length; j < keys; ++j) scores[j] = minus_infinity;
+    for (std::size_t j = seen; j < round_up(seen, kv_step); ++j) scores[j] = minus_infinity;
 }
 
-/// The largest scores[j] + offsets[j]; of the scores alone without offsets.
-inline float row_maximum(const float* scores, const float* offsets, std::size_t keys) {
-    ops::f32 best = number(minus_infinity);
-    for (std::size_t j = 0; j < keys; j += ops::lanes) {
-        const ops::f32 score = ops::load_f32(scores + j);
-        best = ops::greater(offsets == nullptr ? score : ops::add(score, ops::load_f32(offsets + j)), best);
-    }
-    float all[ops::lanes], maximum = minus_infinity;
-    ops::store_f32(all, best);
-    for (const float x : all) maximum = x > maximum ? x : maximum;
-    return maximum;
-}
-
-/// weights[j] = 2^(scores[j] - top); returns their sum.
-inline float exponentials(const float* scores, std::size_t keys, float top, float* weights) {
-    ops::f32 sums[sum_registers];
-    AQ_UNROLL for (ops::f32& sum : sums) sum = number(0.0F);
-    for (std::size_t j = 0; j < keys; j += sum_lanes) {
-        AQ_UNROLL for (int r = 0; r < sum_registers; ++r) {
-            const std::size_t at = j + static_cast<std::size_t>(r * ops::lanes);
-            const ops::f32 e = exp2(ops::sub(ops::load_f32(scores + at), number(top)));
-            ops::store_f32(weights + at, e);
-            sums[r] = ops::add(sums[r], e);
+/// All scores of a block of codes. The keys are a multiple of kv_step.
+template <int Bits, int Rows, int Panels>
+void score_codes(const query_block& b, index_range keys) {
+    constexpr std::size_t step = Panels * kv_step;
+    for (std::size_t key = keys.begin; key < keys.end; key += step) {
+        for (std::size_t query = 0; query < b.count; query += Rows) {
+            const std::size_t last = query + Rows <= b.count ? query + Rows - 1 : b.last();
+            if (b.length(last) > key) score_tile<Bits, Rows, Panels>(b, query, key, keys);
         }
     }
-    return row_sum(sums);
 }
 
-/// log2_value of quant/log2.hpp, for a code as a float.
-template <int Steps>
-AQ_INLINE ops::f32 value_of_code(ops::f32 code) {
-    ops::f32 octaves = code, value = number(1.0F);
-    if constexpr (Steps == 2) {
-        octaves =
-            ops::sub(ops::add(ops::sub(ops::mul(code, number(0.5F)), number(0.25F)), number(round_magic)), number(round_magic));
-        const ops::f32 is_odd = ops::sub(code, ops::add(octaves, octaves));
-        value = ops::select_at_least(is_odd, number(0.5F), number(inverse_sqrt2), value);
-    }
-    value = ops::times_power_of_two(value, ops::sub(ops::zero_i32(), ops::to_i32(octaves)));
-    return ops::select_at_least(code, number(static_cast<float>(log2_zero)), number(0.0F), value);
+template <int Bits>
+void score_codes(const query_block& b, index_range keys) {
+    constexpr block_size tile = ops::attention_block;
+    if (b.count == 1) score_codes<Bits, 1, ops::attention_streams>(b, keys);
+    else score_codes<Bits, tile.rows, tile.panels>(b, keys);
 }
 
-/// codes[j] = code of 2^(scores[j] + log_scales[j] - reference), weights[j] = its value; returns the sum of weights[j] * inverse_scales[j]: of
-/// the coded probabilities, without the scale that was coded with them.
-template <int Steps>
-float encode_scores(const float* scores, const float* log_scales, const float* inverse_scales, std::size_t keys, float reference,
-                    std::int32_t* codes, float* weights) {
-    ops::f32 sums[sum_registers];
-    AQ_UNROLL for (ops::f32& sum : sums) sum = number(0.0F);
-    for (std::size_t j = 0; j < keys; j += sum_lanes) {
-        AQ_UNROLL for (int r = 0; r < sum_registers; ++r) {
-            const std::size_t at = j + static_cast<std::size_t>(r * ops::lanes);
-            const ops::f32 score = ops::add(ops::load_f32(scores + at), ops::load_f32(log_scales + at));
-            const ops::f32 x = ops::mul(ops::sub(number(reference), score), number(static_cast<float>(Steps)));
-            const ops::f32 clipped = ops::greater(ops::lesser(x, number(static_cast<float>(log2_zero))), number(0.0F));
-            const ops::f32 code = ops::sub(ops::add(clipped, number(round_magic)), number(round_magic));
-            const ops::f32 value = value_of_code<Steps>(code);
-            ops::store_i32(codes + at, ops::to_i32(code));
-            ops::store_f32(weights + at, value);
-            sums[r] = ops::add(sums[r], ops::mul(value, ops::load_f32(inverse_scales + at)));
-        }
+/// scores [queries, keys] of `keys`, which begin and end at multiples of kv_step.
+inline void score_block(const query_block& b, index_range keys) {
+    constexpr float log2e = 1.44269504F;
+    const attention_scratch& s = b.scratch;
+    const std::size_t dim = b.job.cache.padded_dim();
+    if (b.job.cache.bits == 8) score_codes<8>(b, keys);
+    if (b.job.cache.bits == 4) score_codes<4>(b, keys);
+    for (std::size_t i = 0; i < b.count; ++i) {
+        const std::size_t seen = b.seen(i, keys);
+        float* const scores = s.scores + i * s.keys;
+        if (b.job.cache.bits == 32)
+            score_floats(s.q + i * dim, reinterpret_cast<const float*>(b.bytes(b.job.cache.keys, keys.begin)), dim,
+                         round_up(seen, kv_step), s.q_factors[i], scores);
+        const float slope = b.job.slopes == nullptr ? 0.0F : rounded(b.job.slopes[b.head(i)] * log2e);
+        finish_scores(keys.begin, seen, b.length(i), slope, scores);
     }
-    return row_sum(sums);
 }
 
 }  // namespace AQ_ISA

@@ -62,6 +62,15 @@ struct block_inputs {
     const std::uint8_t* w[Panels];
     const std::int8_t* a[Rows];
     const std::int8_t* prepared[Rows] = {};  ///< see row_preparer
+
+    /// From a panel's k_step, of so many bytes, to the next.
+    static constexpr std::size_t from_step_to_step(std::size_t bytes) { return bytes; }
+};
+/// The same where the panels' k_steps take turns in memory.
+template <int Rows, int Panels>
+struct interleaved_inputs : block_inputs<Rows, Panels> {
+    std::size_t apart = 0;
+    [[nodiscard]] AQ_INLINE std::size_t from_step_to_step(std::size_t) const { return apart; }
 };
 
 template <class Scheme, class Codes, int Rows, int Panels, int Parts>
@@ -75,7 +84,8 @@ struct micro_kernel {
     static constexpr int steps_in_k_step = static_cast<int>(k_step) / gemm_tile::kr;
 
     /// sums += w a from packed position `begin` to `end`.
-    static AQ_INLINE void run(const block_inputs<Rows, Panels>& in, std::size_t begin, std::size_t end, sums_type& sums) {
+    template <class Inputs>
+    static AQ_INLINE void run(const Inputs& in, std::size_t begin, std::size_t end, sums_type& sums) {
         const std::size_t last = end / k_step;
         std::size_t k = begin / k_step;
         if constexpr (Scheme::is_direct) {
@@ -98,8 +108,8 @@ struct micro_kernel {
 
 private:
     /// sums += the products of `count` k_steps from k on, added up in partial sums.
-    template <class Count>
-    static AQ_INLINE void widened(const block_inputs<Rows, Panels>& in, std::size_t k, Count count, sums_type& sums) {
+    template <class Inputs, class Count>
+    static AQ_INLINE void widened(const Inputs& in, std::size_t k, Count count, sums_type& sums) {
         typename Scheme::partial partials[Rows][columns];
         if constexpr (Codes::has_starts) {
             AQ_UNROLL for (int r = 0; r < Rows; ++r) {
@@ -116,24 +126,24 @@ private:
     }
 
     /// `IsFirst`: the partial sums have no value yet.
-    template <bool IsFirst, class Partial>
-    static AQ_INLINE void one_k_step(const block_inputs<Rows, Panels>& in, std::size_t k, Partial (&partials)[Rows][columns]) {
+    template <bool IsFirst, class Inputs, class Partial>
+    static AQ_INLINE void one_k_step(const Inputs& in, std::size_t k, Partial (&partials)[Rows][columns]) {
         if constexpr (Rows > 1 && Codes::stored < 8 && ops::prefetch_bytes != 0) prefetch(in, k);
         ops::row_quads a[Rows];
         AQ_UNROLL for (int r = 0; r < Rows; ++r) a[r] = ops::load_quads(in.a[r] + k * k_step);
-        all_steps<IsFirst>(in, k * k_step_bytes, a, partials,
+        all_steps<IsFirst>(in, k * in.from_step_to_step(k_step_bytes), a, partials,
                            std::make_integer_sequence<int, steps_in_k_step / Scheme::steps_at_once>{});
     }
-    template <bool IsFirst, class Partial, int... I>
-    static AQ_INLINE void all_steps(const block_inputs<Rows, Panels>& in, std::size_t byte, const ops::row_quads (&a)[Rows],
+    template <bool IsFirst, class Inputs, class Partial, int... I>
+    static AQ_INLINE void all_steps(const Inputs& in, std::size_t byte, const ops::row_quads (&a)[Rows],
                                     Partial (&partials)[Rows][columns], std::integer_sequence<int, I...>) {
         (steps < IsFirst && I == 0,
          I * Scheme::steps_at_once > (in, byte, a, partials, std::make_integer_sequence<int, Scheme::steps_at_once>{}), ...);
     }
 
     /// The products of steps First + I of a k_step whose codes begin at `byte`.
-    template <bool IsFirst, int First, class Partial, int... I>
-    static AQ_INLINE void steps(const block_inputs<Rows, Panels>& in, std::size_t byte, const ops::row_quads (&a)[Rows],
+    template <bool IsFirst, int First, class Inputs, class Partial, int... I>
+    static AQ_INLINE void steps(const Inputs& in, std::size_t byte, const ops::row_quads (&a)[Rows],
                                 Partial (&partials)[Rows][columns], std::integer_sequence<int, I...>) {
         ops::codes w[columns][sizeof...(I)];
         AQ_UNROLL for (int v = 0; v < columns; ++v) {
@@ -152,12 +162,13 @@ private:
 
     /// A few rows are bound by arithmetic and memory at once, so weights are fetched ahead. One row is bound by memory alone; there
     /// the hardware, which sees long streams, does better by itself.
-    static AQ_INLINE void prefetch(const block_inputs<Rows, Panels>& in, std::size_t k) {
+    template <class Inputs>
+    static AQ_INLINE void prefetch(const Inputs& in, std::size_t k) {
         constexpr std::size_t ahead = ops::prefetch_bytes;
         AQ_UNROLL for (int p = 0; p < Panels; ++p) {
             AQ_UNROLL for (std::size_t line = 0; line < k_step_bytes; line += cache_line_bytes) {
                 // an address, not a pointer: what lies behind the panel's end is asked for but never read
-                const std::uintptr_t address = reinterpret_cast<std::uintptr_t>(in.w[p]) + k * k_step_bytes + ahead + line;
+                const std::uintptr_t address = reinterpret_cast<std::uintptr_t>(in.w[p]) + k * in.from_step_to_step(k_step_bytes) + ahead + line;
                 __builtin_prefetch(reinterpret_cast<const void*>(address));
             }
         }

@@ -1,0 +1,133 @@
+// Weights times values: in integers where both are codes, in float otherwise.
+// Compiled once per instruction set, by dispatch/foreach.hpp; AQ_ISA names the namespace.
+
+namespace aq {
+namespace AQ_ISA {
+
+/// 32-bit sums hold this many products of a weight's byte by a value's code, whichever way codes are centered; then they go into float.
+inline constexpr std::size_t keys_in_32_bits = 65536;
+static_assert(products_within(0x7FFFFFFF, weight_codes(8).high, 128) >= static_cast<std::int64_t>(keys_in_32_bits) &&
+                  keys_in_32_bits % attention_chunk == 0,
+              "aq: sums of values overflow.");
+static_assert(products_within(32767, weight_codes(4).high, 128) == products_within(32767, weight_codes(4).high, 127),
+              "aq: 16-bit sums are as deep for weights down to -128 as for activations.");
+
+/// sums += weights times values: up to Rows rows of weights from `row` on (two a query) by up to Panels panels of channels.
+template <int Bits, int Rows, int Panels>
+void add_values(const query_block& b, std::size_t row, index_range panels_there, index_range chunk, std::size_t depth) {
+    using codes = packed_codes<Bits>;
+    using kernel = micro_kernel<scheme_of<codes, 8>, codes, Rows, Panels, 1>;
+    const std::size_t dim = b.job.cache.padded_dim(), rows = 2 * b.count - row, panel = panels_there.begin,
+                      panels = panels_there.size();
+    interleaved_inputs<Rows, Panels> in;
+    in.apart = b.job.cache.row_bytes() * kv_step;
+    AQ_UNROLL for (int r = 0; r < Rows; ++r) {
+        const std::size_t at = row + (static_cast<std::size_t>(r) < rows ? static_cast<std::size_t>(r) : rows - 1);
+        in.a[r] = b.scratch.weight_codes + at * attention_chunk;
+    }
+    AQ_UNROLL for (int p = 0; p < Panels; ++p) {
+        const std::size_t at = panel + (static_cast<std::size_t>(p) < panels ? static_cast<std::size_t>(p) : panels - 1);
+        in.w[p] = b.bytes(b.job.cache.values, chunk.begin) + at * kernel::k_step_bytes;
+    }
+    typename kernel::sums_type sums;
+    sums.restart(sum_starts[0]);
+    kernel::run(in, 0, depth, sums);
+    AQ_UNROLL for (int r = 0; r < Rows; ++r) {
+        if (static_cast<std::size_t>(r) >= rows) break;
+        std::int32_t* const out = b.scratch.sums + (row + static_cast<std::size_t>(r)) * dim + panel * kv_step;
+        AQ_UNROLL for (int v = 0; v < kernel::columns; ++v) {
+            if (static_cast<std::size_t>(v / vectors) >= panels) break;
+            ops::store_i32(out + v * ops::lanes, ops::add(ops::load_i32(out + v * ops::lanes), sums.total(r, v)));
+        }
+    }
+}
+
+/// All queries by the channels of one group.
+template <int Bits, int Rows, int Panels>
+void add_values(const query_block& b, index_range channels, index_range chunk) {
+    const std::size_t last_panel = channels.end / kv_step;
+    for (std::size_t panel = channels.begin / kv_step; panel < last_panel; panel += Panels) {
+        for (std::size_t row = 0; row < 2 * b.count; row += Rows) {
+            const std::size_t last = row + Rows <= 2 * b.count ? (row + Rows - 1) / 2 : b.last();
+            const std::size_t depth = round_up(b.seen(last, chunk), kv_step);
+            if (depth != 0) add_values<Bits, Rows, Panels>(b, row, {panel, last_panel}, chunk, depth);
+        }
+    }
+}
+
+template <int Bits>
+void add_values(const query_block& b, index_range channels, index_range chunk) {
+    constexpr block_size tile = ops::attention_block;
+    if (b.count == 1) add_values<Bits, 2, ops::attention_streams>(b, channels, chunk);
+    else add_values<Bits, tile.rows, tile.panels>(b, channels, chunk);
+}
+
+/// Values of one panel of channels and four tokens, as floats; `at` is the first token's place in the chunk.
+template <int Bits>
+struct value_reader {
+    const std::uint8_t* panel;  ///< of the chunk's first block of tokens
+    std::size_t apart;          ///< from one block to the next
+    const std::uint8_t* zeros;
+
+    template <int Token>
+    AQ_INLINE ops::f32 value(ops::codes raw, std::size_t at) const {
+        const int zero = Bits == 8 ? 128 - packed_codes<8>::center : zeros[at + Token] >> 4;
+        return ops::to_float(ops::sub(ops::template byte_of_lane<Token>(raw), ops::broadcast_i32(zero)));
+    }
+    AQ_INLINE void read(std::size_t at, int v, ops::f32 (&out)[4]) const {
+        constexpr std::size_t planes = 8 / Bits;
+        const std::size_t step = at % kv_step / gemm_tile::kr, part = static_cast<std::size_t>(v * ops::lanes) * gemm_tile::kr;
+        const ops::codes stored = ops::load_codes(panel + at / kv_step * apart + step / planes * step_bytes + part);
+        const ops::codes raw = step % planes == 0 ? packed_codes<Bits>::plane(stored, 0) : packed_codes<Bits>::plane(stored, planes - 1);
+        out[0] = value<0>(raw, at), out[1] = value<1>(raw, at), out[2] = value<2>(raw, at), out[3] = value<3>(raw, at);
+    }
+};
+/// Floats: rows of all channels.
+template <>
+struct value_reader<32> {
+    const std::uint8_t* panel;
+    std::size_t apart;
+    const std::uint8_t* zeros;
+
+    AQ_INLINE void read(std::size_t at, int v, ops::f32 (&out)[4]) const {
+        AQ_UNROLL for (std::size_t t = 0; t < 4; ++t) {
+            out[t] = ops::load_f32(reinterpret_cast<const float*>(panel + (at + t) * apart) + v * ops::lanes);
+        }
+    }
+};
+
+/// results += weight * value over `seen` keys in their order, product rounded first; one query, one panel of channels. All tokens up to a multiple of
+/// four are readable.
+template <int Bits>
+void add_weighted(const value_reader<Bits>& values, const float* weights, std::size_t seen, float* results) {
+    ops::f32 sums[vectors];
+    AQ_UNROLL for (int v = 0; v < vectors; ++v) sums[v] = ops::load_f32(results + v * ops::lanes);
+    for (std::size_t j = 0; j < seen; j += 4) {
+        AQ_UNROLL for (int v = 0; v < vectors; ++v) {
+            ops::f32 value[4];
+            values.read(j, v, value);
+            for (std::size_t t = 0; t < 4 && j + t < seen; ++t) {
+                sums[v] = ops::add(sums[v], ops::mul(ops::broadcast_f32(weights[j + t]), value[t]));
+            }
+        }
+    }
+    AQ_UNROLL for (int v = 0; v < vectors; ++v) ops::store_f32(results + v * ops::lanes, sums[v]);
+}
+
+/// All queries by the channels of one group.
+template <int Bits>
+void add_weighted(const query_block& b, index_range channels, index_range chunk, const std::uint8_t* zeros) {
+    const kv_view& cache = b.job.cache;
+    const std::uint8_t* const values = b.bytes(cache.values, chunk.begin);
+    const std::size_t apart = Bits == 32 ? cache.row_bytes() : cache.row_bytes() * kv_step;
+    const std::size_t panel_bytes = Bits == 32 ? kv_step * sizeof(float) : portable_tile::panel_bytes(kv_step, Bits == 32 ? 8 : Bits);
+    for (std::size_t c = channels.begin; c < channels.end; c += kv_step) {
+        const value_reader<Bits> reader{values + c / kv_step * panel_bytes, apart, zeros};
+        for (std::size_t i = 0; i < b.count; ++i) {
+            add_weighted<Bits>(reader, weights_of(b, i), b.seen(i, chunk), b.scratch.results + i * cache.padded_dim() + c);
+        }
+    }
+}
+
+}  // namespace AQ_ISA
+}  // namespace aq
