@@ -62,6 +62,11 @@ void add_precision(CLI::App& app, settings& s) {
         ->check(CLI::IsMember({32, 8, 4}))
         ->capture_default_str()
         ->group(group);
+    app.add_option("--kv-group", p.kv_group, "Channels of a head that share a scale in the cache, a multiple of 16; 0: what is usual")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str()
+        ->group(group);
+    app.add_flag("--rotate-keys", p.rotates_keys, "Rotate keys and queries by a Hadamard matrix before keys are coded")->group(group);
     app.add_option("--prune", p.prune, "Share of a prompt's tokens that is gone after the last pruning layer")
         ->check(between(0.0, 0.99))
         ->capture_default_str()
@@ -188,6 +193,9 @@ model_options options_of(const precision& p, const model_config& config) {
     for (std::size_t i = 0; i < site_count; ++i) o.sites[i] = format_of(p, static_cast<site>(i));
     o.coding = codings.at(p.attention);
     o.kv_bits = p.kv_bits;
+    if (p.kv_group % kv_step != 0) throw failure("--kv-group " + std::to_string(p.kv_group) + " is not a multiple of 16");
+    o.kv_group = p.kv_group;
+    o.rotates_keys = p.rotates_keys;
     if (p.prune > 0.0) {
         const std::vector<std::size_t> layers = layers_of(p.prune_layers, config.layers);
         require(make_progressive_plan_at(p.prune, layers.data(), layers.size(), o.pruning), "--prune " + std::to_string(p.prune));

@@ -25,6 +25,8 @@ struct precision {
     int trip_k = 3;
     std::string attention = "softmax";
     int kv_bits = 32;
+    std::size_t kv_group = 0;
+    bool rotates_keys = false;
     double prune = 0.0;  ///< share of tokens gone after the last pruning layer
     std::string prune_layers = "half";
 

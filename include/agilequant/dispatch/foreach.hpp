@@ -70,6 +70,8 @@
 
 #include "agilequant/kernels/body/quantize.hpp"
 
+#include "agilequant/kernels/body/kv_store.hpp"
+
 #include "agilequant/kernels/body/attention_scores.hpp"
 
 #include "agilequant/kernels/body/attention_weights.hpp"
@@ -115,6 +117,8 @@ AQ_REGION_BEGIN("sse4.1")
 #include "agilequant/kernels/body/rows.hpp"
 
 #include "agilequant/kernels/body/quantize.hpp"
+
+#include "agilequant/kernels/body/kv_store.hpp"
 
 #include "agilequant/kernels/body/attention_scores.hpp"
 
@@ -165,6 +169,8 @@ AQ_REGION_BEGIN("avx2")
 #include "agilequant/kernels/body/rows.hpp"
 
 #include "agilequant/kernels/body/quantize.hpp"
+
+#include "agilequant/kernels/body/kv_store.hpp"
 
 #include "agilequant/kernels/body/attention_scores.hpp"
 
@@ -248,6 +254,8 @@ AQ_REGION_BEGIN("avx2,avx512f,avx512bw,avx512vl,avx512vnni")
 
 #include "agilequant/kernels/body/quantize.hpp"
 
+#include "agilequant/kernels/body/kv_store.hpp"
+
 #include "agilequant/kernels/body/attention_scores.hpp"
 
 #include "agilequant/kernels/body/attention_weights.hpp"
@@ -325,6 +333,8 @@ AQ_KERNEL_TABLE(with_products(avx512vnni::table))
 
 #include "agilequant/kernels/body/quantize.hpp"
 
+#include "agilequant/kernels/body/kv_store.hpp"
+
 #include "agilequant/kernels/body/attention_scores.hpp"
 
 #include "agilequant/kernels/body/attention_weights.hpp"
@@ -367,6 +377,8 @@ AQ_REGION_BEGIN("arch=armv8.2-a+dotprod")
 #include "agilequant/kernels/body/rows.hpp"
 
 #include "agilequant/kernels/body/quantize.hpp"
+
+#include "agilequant/kernels/body/kv_store.hpp"
 
 #include "agilequant/kernels/body/attention_scores.hpp"
 

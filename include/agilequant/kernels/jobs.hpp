@@ -74,6 +74,15 @@ struct gemm_job {
     epilogue_ref epilogue;
 };
 
+/// Tokens on their way into a cache of 8 or 4 bits: see model/kv_cache.hpp.
+struct kv_store_job {
+    kv_view cache;                 ///< of `length` tokens so far; what follows has room for those of k
+    matrix_view<const float> k, v;  ///< [tokens, kv_heads * head_dim]
+    std::uint8_t *keys = nullptr, *values = nullptr;
+    std::uint16_t *key_scales = nullptr, *value_scales = nullptr;
+    std::uint8_t* zeros = nullptr;  ///< 4 bits
+};
+
 /// Attention of one layer: see kernels/attention.hpp.
 struct attention_job {
     matrix_view<const float> q;  ///< [rows, heads * head_dim], positions applied
@@ -127,6 +136,7 @@ struct kernel_table {
     using gemm_scratch_function = std::size_t (*)(const packed_weights&);
     using gemm_float_function = void (*)(const gemm_float_job&, index_range rows, const float* panel, std::size_t col);
     using quantize_function = void (*)(const quantize_job&, index_range rows);
+    using store_kv_function = void (*)(const kv_store_job&, index_range kv_heads);
     using attention_function = void (*)(const attention_job&, const attention_scratch&, index_range heads);
 
     const char* isa = nullptr;
@@ -137,6 +147,7 @@ struct kernel_table {
     std::size_t panel_step = 1;  ///< ranges of panels for several threads are best cut at multiples of this
     gemm_float_function gemm_float = nullptr;
     quantize_function quantize = nullptr;
+    store_kv_function store_kv = nullptr;
     attention_function attention = nullptr;
 
     [[nodiscard]] gemm_function gemm_for(int weight_bits, int activation_bits) const noexcept {

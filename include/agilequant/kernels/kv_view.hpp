@@ -35,6 +35,7 @@
 #include "agilequant/core/aligned_buffer.hpp"
 #include "agilequant/core/half.hpp"
 #include "agilequant/pack/tile.hpp"
+#include "agilequant/quant/uniform.hpp"
 
 namespace aq {
 
@@ -92,6 +93,14 @@ struct kv_view {
         return at;
     }
 };
+
+/// The scale that codes of a slice are made with, as stored: the smallest bfloat16 that clips none of them. Attention codes a probability
+/// times this scale: zeros, whose scale is free, take that of the token before, so that they do not look larger than their neighbours.
+[[nodiscard]] inline std::uint16_t kv_scale(value_range range, code_range codes, const std::uint16_t* before) noexcept {
+    if (range.high - range.low < smallest_scale && before != nullptr) return *before;
+    const float scale = (codes.low < 0 ? fit_symmetric(range, codes) : fit_asymmetric(range, codes)).scale;
+    return static_cast<std::uint16_t>((bits_of(scale) + 0xFFFFU) >> 16);
+}
 
 /// Worked above.
 static_assert([] {

@@ -32,8 +32,10 @@ struct attention_layer {
             AQ_TRY(multiply(context, scratch.input, v, values));
         }
         const std::size_t past = cache.length();
-        AQ_TRY(
-            over_rows(context, m, [&](std::size_t r) { return Family::place(settings, past + r, queries.row(r), keys.row(r)); }));
+        AQ_TRY(over_rows(context, m, [&](std::size_t r) {
+            AQ_TRY(Family::place(settings, past + r, queries.row(r), keys.row(r)));
+            return settings.rotates_keys ? rotate(settings.config, queries.row(r), keys.row(r)) : status::ok;
+        }));
         AQ_TRY(attend(context, settings, scratch, cache, importance, m));
         settings.observe(site::attention_output, attended);
         AQ_TRY(scratch.input.prepare(context, attended, settings.format(site::attention_output), o));
@@ -42,11 +44,18 @@ struct attention_layer {
         return multiply(context, scratch.input, o, x, add_to_x.ref());
     }
 
+    /// Queries and keys of one token: their products stay.
+    [[nodiscard]] static status rotate(const model_config& c, float* queries, float* keys) noexcept {
+        AQ_TRY(hadamard(matrix_view<float>(queries, c.heads, c.head_dim())));
+        return hadamard(matrix_view<float>(keys, c.kv_heads, c.head_dim()));
+    }
+
     /// Appends the keys and values of m rows to the cache, then lets their queries see it: scratch.attended(m), head by head.
     [[nodiscard]] static status attend(run_context& context, const block_settings& settings, block_scratch& scratch,
                                        kv_cache& cache, bool importance, std::size_t m) noexcept {
         const part_timer timed(context.times, part::attention);
-        AQ_TRY(cache.append(scratch.keys(m), scratch.values(m)));
+        const auto for_each = [&](std::size_t heads, auto&& task) { return context.for_each(heads, task); };
+        AQ_TRY(cache.append(*context.kernels, scratch.keys(m), scratch.values(m), for_each));
         attention_job job;
         job.q = scratch.queries(m);
         job.cache = cache.view();

@@ -2,6 +2,7 @@
 /// What the parts of a block share: its settings, the memory between its matmuls, and loops over rows.
 #pragma once
 
+#include "agilequant/elementwise/hadamard.hpp"
 #include "agilequant/elementwise/norm.hpp"
 #include "agilequant/elementwise/rope.hpp"
 #include "agilequant/kernels/attention.hpp"
@@ -22,6 +23,7 @@ struct block_settings {
     std::size_t layer = 0;
     site_format sites[site_count];
     probability_coding coding = probability_coding::softmax;
+    bool rotates_keys = false;  ///< and queries, by a Hadamard matrix, before keys are coded
     matrix_view<const float> rope_table;
     site_observer observer;
 

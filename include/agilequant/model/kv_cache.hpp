@@ -14,8 +14,8 @@
 
 namespace aq {
 
-/// The group of a width: 8 bits need none; for 4 bits see docs/attention.md.
-[[nodiscard]] constexpr std::size_t usual_kv_group(int bits) noexcept { return bits == 4 ? 32 : 0; }
+/// Channels that share a scale where nobody says otherwise: all of a head in 8 bits; for 4 bits see docs/attention.md.
+[[nodiscard]] constexpr std::size_t usual_kv_group(int bits) noexcept { return bits == 4 ? 32 : max_head_dim; }
 
 /// Of a cache: what its tokens take, and what is allocated.
 struct kv_bytes {
@@ -24,10 +24,10 @@ struct kv_bytes {
 
 class kv_cache {
 public:
-    /// Empty, with room for `capacity` tokens. bits: 32 (float), 8 or 4; `group` channels share a scale (0: all of a head). bad_shape,
-    /// unsupported_format: see check(kv_view); out_of_memory leaves a cache without room.
+    /// Empty, with room for `capacity` tokens. bits: 32 (float), 8 or 4; `group` channels share a scale, a multiple of
+    /// 16; 0: usual_kv_group. bad_shape, unsupported_format: see check(kv_view); out_of_memory leaves a cache without room.
     [[nodiscard]] status reset(std::size_t kv_heads, std::size_t head_dim, std::size_t capacity, int bits,
-                               std::size_t group) noexcept {
+                               std::size_t group = 0) noexcept {
         shape_ = {};
         capacity_ = 0;
         if (capacity > max_kv_length) return status::bad_shape;
@@ -35,7 +35,7 @@ public:
         v.kv_heads = kv_heads;
         v.head_dim = head_dim;
         v.bits = bits;
-        v.group = group;
+        v.group = group == 0 ? usual_kv_group(bits) : group;
         v.capacity = round_up(capacity, kv_step);
         AQ_TRY(check(v));
         const std::size_t bytes = kv_heads * v.capacity * v.row_bytes();  // of keys; as many of values
@@ -53,25 +53,39 @@ public:
         return status::ok;
     }
 
-    /// The same, in the groups that are usual for the width.
-    [[nodiscard]] status reset(std::size_t kv_heads, std::size_t head_dim, std::size_t capacity, int bits) noexcept {
-        return reset(kv_heads, head_dim, capacity, bits, usual_kv_group(bits));
-    }
-
     /// Adds tokens. k, v: [tokens, kv_heads * head_dim], keys with their positions applied. Errors of a number are at most half a
     /// step of its scale; NaN counts as 0 in 8 and 4 bits. One by one or all at once makes no difference. cache_full, bad_shape,
     /// bad_stride, null_pointer: nothing is added.
     [[nodiscard]] status append(matrix_view<const float> k, matrix_view<const float> v) noexcept {
-        AQ_TRY(check(k));
-        AQ_TRY(check(v));
-        if (k.shape() != v.shape() || k.cols != shape_.kv_heads * shape_.head_dim) return status::bad_shape;
-        if (k.rows > capacity_ - shape_.length) return status::cache_full;
+        AQ_TRY(check_new(k, v));
         for (std::size_t t = 0; t < k.rows; ++t, ++shape_.length) {
             for (std::size_t head = 0; head < shape_.kv_heads; ++head) {
                 store(kv_side::key, head, k.row(t) + head * shape_.head_dim);
                 store(kv_side::value, head, v.row(t) + head * shape_.head_dim);
             }
         }
+        return status::ok;
+    }
+
+    /// The same, with an instruction set's kernel, head by head as `for_each(heads, task)` runs tasks (status task(head, worker)).
+    template <class ForEach>
+    [[nodiscard]] status append(const kernel_table& kernels, matrix_view<const float> k, matrix_view<const float> v,
+                                ForEach&& for_each) noexcept {
+        if (shape_.bits == 32) return append(k, v);
+        AQ_TRY(check_new(k, v));
+        const kv_store_job job{shape_,
+                               k,
+                               v,
+                               codes_of(kv_side::key),
+                               codes_of(kv_side::value),
+                               scales_.data(),
+                               scales_.data() + scales_.size() / 2,
+                               zeros_.data()};
+        AQ_TRY(for_each(shape_.kv_heads, [&](std::size_t head, std::size_t) {
+            kernels.store_kv(job, {head, head + 1});
+            return status::ok;
+        }));
+        shape_.length += k.rows;
         return status::ok;
     }
 
@@ -88,6 +102,13 @@ public:
     }
 
 private:
+    [[nodiscard]] status check_new(matrix_view<const float> k, matrix_view<const float> v) const noexcept {
+        AQ_TRY(check(k));
+        AQ_TRY(check(v));
+        if (k.shape() != v.shape() || k.cols != shape_.kv_heads * shape_.head_dim) return status::bad_shape;
+        return k.rows > capacity_ - shape_.length ? status::cache_full : status::ok;
+    }
+
     /// One token of one head.
     void store(kv_side side, std::size_t head, const float* x) noexcept {
         if (shape_.bits == 32) {
@@ -108,10 +129,7 @@ private:
         std::uint16_t* const scale = scales_.data() + (side == kv_side::value ? scales_.size() / 2 : 0) + at;
         const value_range range = range_of(x + channels.begin, count);
         const code_range codes = shape_.bits == 8 ? signed_codes(8) : unsigned_codes(4);
-        // Attention codes a probability times this scale: zeros, whose scale is free, must not look larger than their neighbours.
-        const bool is_zero = range.high - range.low < smallest_scale;
-        *scale = is_zero && shape_.length > 0 ? scale[-1] : bfloat16_not_below(fitted_scale(range, codes));
-
+        *scale = kv_scale(range, codes, shape_.length == 0 ? nullptr : scale - 1);
         const float inverse = 1.0F / bfloat16_to_float(*scale);
         const int zero = shape_.bits == 8 ? 0 : clip(-nearest_step(range.low, inverse), codes), offset = shape_.bits == 8 ? 128 : 0;
         for (std::size_t c = channels.begin; c < channels.end; ++c) {
@@ -129,15 +147,6 @@ private:
     void set_code(std::uint8_t* codes, code_place at, int code) const noexcept {
         const int others = shape_.bits == 8 ? 0 : codes[at.byte] & 0xF0 >> at.shift;
         codes[at.byte] = static_cast<std::uint8_t>(others | code << at.shift);
-    }
-
-    [[nodiscard]] static float fitted_scale(value_range range, code_range codes) noexcept {
-        return (codes.low < 0 ? fit_symmetric(range, codes) : fit_asymmetric(range, codes)).scale;
-    }
-
-    /// The smallest bfloat16 that is not below x > 0: so that no code has to be clipped.
-    [[nodiscard]] static std::uint16_t bfloat16_not_below(float x) noexcept {
-        return static_cast<std::uint16_t>((bits_of(x) + 0xFFFFU) >> 16);
     }
 
     kv_view shape_;                              // with the length

@@ -35,8 +35,8 @@ public:
         caches_.reset(new (std::nothrow) kv_cache[c.layers]);
         if (caches_ == nullptr) return status::out_of_memory;
         for (std::size_t layer = 0; layer < c.layers; ++layer) {
-            AQ_TRY(
-                caches_[layer].reset(c.kv_heads, c.head_dim(), capacity == 0 ? c.max_length : capacity, model.options().kv_bits));
+            const std::size_t tokens = capacity == 0 ? c.max_length : capacity;
+            AQ_TRY(caches_[layer].reset(c.kv_heads, c.head_dim(), tokens, model.options().kv_bits, model.options().kv_group));
         }
         model_ = &model;
         return status::ok;

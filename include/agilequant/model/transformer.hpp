@@ -17,7 +17,9 @@ struct model_options {
     weight_format weights;          ///< of every linear in a block, where not float
     site_format sites[site_count];  ///< activations, where weights are not float; a static scale comes from the profile
     probability_coding coding = probability_coding::softmax;
-    int kv_bits = 32;    ///< 32 (float), 8 or 4
+    int kv_bits = 32;             ///< 32 (float), 8 or 4
+    std::size_t kv_group = 0;     ///< channels of a head that share a scale there; 0: what is usual for the width
+    bool rotates_keys = false;    ///< see elementwise/hadamard.hpp
     prune_plan pruning;  ///< which layers drop tokens of a prompt, and how many
 };
 
@@ -60,6 +62,7 @@ public:
         s.config = config_;
         s.layer = layer;
         s.coding = options_.coding;
+        s.rotates_keys = options_.rotates_keys;
         s.rope_table = {rope_.data(), config_.max_length, config_.head_dim()};
         for (std::size_t i = 0; i < site_count; ++i) {
             s.sites[i] = options_.sites[i];

@@ -105,8 +105,10 @@ inline void finish(const query_block& b, const log2_form& form) {
     const kv_view& cache = b.job.cache;
     const plane_values planes = values_of_planes(form.steps);
     for (std::size_t i = 0; i < b.count; ++i) {
+        const std::size_t next = i + queries_ahead < b.count ? i + queries_ahead : b.last();
+        fetch_piece(b.job.out.row(b.row(next)) + b.head(next) * cache.head_dim, cache.head_dim);
         float importance = 0.0F;
-        float* const out = b.job.out.row(b.row(i)) + b.head(i) * cache.head_dim;
+        float* const results = b.scratch.results + i * cache.padded_dim();
         for (std::size_t g = 0; g < cache.groups(); ++g) {
             attention_state& state = b.state(i, g);
             take_sums(b, i, g, planes, 1.0F);
@@ -117,10 +119,11 @@ inline void finish(const query_block& b, const log2_form& form) {
             if (!form.is_divided) factor = largest_scale(b, g, b.length(i)) / whole_weight(form.steps);
             else if (form.is_coded && !(sum > 0.0F)) factor = 0.0F;
             const index_range channels = b.group(g);
-            const float* const results = b.scratch.results + i * cache.padded_dim();
-            for (std::size_t c = channels.begin; c < channels.end && c < cache.head_dim; ++c) out[c] = results[c] * factor;
+            for (std::size_t c = channels.begin; c < channels.end; c += ops::lanes)
+                ops::store_f32(results + c, ops::mul(ops::load_f32(results + c), number(factor)));
             importance = importance + (form.is_divided && sum > 0.0F ? state.first / sum : rounded(state.first * factor));
         }
+        std::memcpy(b.job.out.row(b.row(i)) + b.head(i) * cache.head_dim, results, cache.head_dim * sizeof(float));
         if (b.job.importance != nullptr)
             b.job.importance[b.head(i) * b.job.q.rows + b.row(i)] = importance / static_cast<float>(cache.groups());
     }
@@ -164,6 +167,7 @@ inline void attention(const attention_job& job, const attention_scratch& scratch
 /// `others` with this attention.
 constexpr kernel_table with_attention(kernel_table others) {
     others.attention = attention;
+    others.store_kv = store_kv;
     return others;
 }
 

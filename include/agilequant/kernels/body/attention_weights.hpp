@@ -18,15 +18,26 @@ AQ_INLINE float whole_weight(int steps) { return steps == 1 ? 32768.0F : 128.0F;
 
 /// The largest scores[j] + offsets[j]; of the scores alone without offsets.
 inline float row_maximum(const float* scores, const float* offsets, std::size_t keys) {
-    ops::f32 best = number(minus_infinity);
-    for (std::size_t j = 0; j < keys; j += ops::lanes) {
+    constexpr int chains = sum_registers < 4 ? 4 : sum_registers;
+    ops::f32 best[chains];
+    AQ_UNROLL for (ops::f32& b : best) b = number(minus_infinity);
+    const auto take = [&](std::size_t j, ops::f32& b) {
         const ops::f32 score = ops::load_f32(scores + j);
-        best = ops::greater(offsets == nullptr ? score : ops::add(score, ops::load_f32(offsets + j)), best);
+        b = ops::greater(offsets == nullptr ? score : ops::add(score, ops::load_f32(offsets + j)), b);
+    };
+    std::size_t j = 0;
+    constexpr std::size_t step = chains * ops::lanes;
+    for (; keys - j >= step; j += step) {
+        AQ_UNROLL for (int c = 0; c < chains; ++c) take(j + static_cast<std::size_t>(c * ops::lanes), best[c]);
     }
-    float all[ops::lanes], maximum = minus_infinity;
-    ops::store_f32(all, best);
-    for (const float x : all) maximum = x > maximum ? x : maximum;
-    return maximum;
+    for (; j < keys; j += ops::lanes) take(j, best[0]);
+    AQ_UNROLL for (int c = 1; c < chains; ++c) best[0] = ops::greater(best[c], best[0]);
+    float all[ops::lanes];
+    ops::store_f32(all, best[0]);
+    for (int half = ops::lanes / 2; half > 0; half /= 2) {
+        for (int l = 0; l < half; ++l) all[l] = all[l + half] > all[l] ? all[l + half] : all[l];
+    }
+    return all[0];
 }
 
 /// sums += 2^(scores[j] - top), lane by lane; also stored, where there is room for them.
