@@ -109,11 +109,12 @@ struct attention_state {
 /// What one call of attention works in: memory, not meaning. `queries` at a time look at `keys` at a time.
 struct attention_scratch {
     std::size_t queries = 0, keys = 0;
+    std::size_t stride = 0;             ///< from one row of scores to the next: room for a tile beyond the last key
     float* q = nullptr;                 ///< [queries, padded_dim]
     std::int8_t* q_codes = nullptr;     ///< [queries, padded_dim]
     float* q_factors = nullptr;         ///< [queries] what an integer score is multiplied with, beside the key's scale
     std::int32_t* q_sums = nullptr;     ///< [queries, groups]
-    float* scores = nullptr;            ///< [queries, keys] base-2 logarithms of the probabilities, but for a constant
+    float* scores = nullptr;            ///< [queries, stride] base-2 logarithms of the probabilities, but for a constant
     float* weights = nullptr;           ///< [queries, attention_chunk] ...
     std::int8_t* weight_codes = nullptr;  ///< ... or [queries, 2, attention_chunk] what values are multiplied with
     float* log_scales = nullptr;        ///< [groups, keys] log2 of the values' scales

@@ -32,10 +32,7 @@ struct attention_layer {
             AQ_TRY(multiply(context, scratch.input, v, values));
         }
         const std::size_t past = cache.length();
-        AQ_TRY(over_rows(context, m, [&](std::size_t r) {
-            AQ_TRY(Family::place(settings, past + r, queries.row(r), keys.row(r)));
-            return settings.rotates_keys ? rotate(settings.config, queries.row(r), keys.row(r)) : status::ok;
-        }));
+        AQ_TRY(over_rows(context, m, [&](std::size_t r) { return place(settings, past + r, queries.row(r), keys.row(r)); }));
         AQ_TRY(attend(context, settings, scratch, cache, importance, m));
         settings.observe(site::attention_output, attended);
         AQ_TRY(scratch.input.prepare(context, attended, settings.format(site::attention_output), o));
@@ -44,8 +41,11 @@ struct attention_layer {
         return multiply(context, scratch.input, o, x, add_to_x.ref());
     }
 
-    /// Queries and keys of one token: their products stay.
-    [[nodiscard]] static status rotate(const model_config& c, float* queries, float* keys) noexcept {
+    /// Queries and keys of one token, at their position; rotated by a Hadamard matrix where keys are, which leaves their products.
+    [[nodiscard]] static status place(const block_settings& settings, std::size_t position, float* queries, float* keys) noexcept {
+        const model_config& c = settings.config;
+        AQ_TRY(Family::place(settings, position, queries, keys));
+        if (!settings.rotates_keys) return status::ok;
         AQ_TRY(hadamard(matrix_view<float>(queries, c.heads, c.head_dim())));
         return hadamard(matrix_view<float>(keys, c.kv_heads, c.head_dim()));
     }
@@ -64,8 +64,12 @@ struct attention_layer {
         job.coding = settings.coding;
         job.importance = importance ? scratch.first_column(m).data : nullptr;
         AQ_TRY(context.scratch.reserve(context.threads.workers, attention_scratch_bytes(job.cache, job.coding)));
-        return context.for_each(job.heads, [&](std::size_t head, std::size_t worker) {
-            return aq::attention(*context.kernels, job, {head, head + 1}, context.scratch.of(worker), context.scratch.bytes());
+        // Heads that share keys and values read them once, unless there are too few such groups to keep everybody busy.
+        const std::size_t group = job.heads / job.cache.kv_heads;
+        const std::size_t together = job.cache.kv_heads >= context.threads.workers ? group : 1;
+        return context.for_each(job.heads / together, [&](std::size_t i, std::size_t worker) {
+            const index_range heads{i * together, (i + 1) * together};
+            return aq::attention(*context.kernels, job, heads, context.scratch.of(worker), context.scratch.bytes());
         });
     }
 

@@ -82,7 +82,11 @@ struct ops : ops_defaults {
         std::memcpy(&four, row + 4 * Step, sizeof four);
         return _mm512_set1_epi32(four);
     }
-    static AQ_INLINE i32 add_dot4(i32 sum, codes w, quads a) { return _mm512_dpbusd_epi32(sum, w, a); }
+    static AQ_INLINE i32 add_dot4(i32 sum, codes w, quads a) {
+        sum = _mm512_dpbusd_epi32(sum, w, a);
+        asm("" : "+v"(sum));  // keeps gcc from reordering steps until 24 sums no longer fit the registers
+        return sum;
+    }
 
     // What attention needs beside: see ops_scalar.hpp.
     static AQ_INLINE i32 load_i32(const std::int32_t* p) { return _mm512_loadu_si512(p); }
@@ -101,6 +105,11 @@ struct ops : ops_defaults {
     static AQ_INLINE i32 byte_of_lane(codes c) {
         return bit_and(shift_right<8 * Byte>(c), broadcast_i32(0xFF));
     }
+    static AQ_INLINE void store_negated(std::int8_t* out, const i32 (&v)[1]) {
+        const __m128i bytes = _mm512_maskz_cvtepi32_epi8(all, v[0]);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_sub_epi8(_mm_setzero_si128(), bytes));
+    }
+    static AQ_INLINE bool any_greater(f32 x, f32 y) { return _mm512_cmp_ps_mask(x, y, _CMP_GT_OQ) != 0; }
     static AQ_INLINE f32 div(f32 a, f32 b) { return _mm512_div_ps(a, b); }
     static AQ_INLINE i32 float_bits(f32 x) { return _mm512_castps_si512(x); }
     static AQ_INLINE f32 load_bfloat16(const std::uint16_t* p) {

@@ -219,6 +219,11 @@ struct ops : ops_defaults {
     static AQ_INLINE i32 byte_of_lane(codes c) {
         return vshrq_n_s32(vshlq_n_s32(vreinterpretq_s32_s8(c), 24 - 8 * Byte), 24);
     }
+    static AQ_INLINE void store_negated(std::int8_t* out, const i32 (&v)[4]) {
+        const int16x8_t first = vmovn_high_s32(vmovn_s32(v[0]), v[1]), second = vmovn_high_s32(vmovn_s32(v[2]), v[3]);
+        vst1q_s8(out, vnegq_s8(vmovn_high_s16(vmovn_s16(first), second)));
+    }
+    static AQ_INLINE bool any_greater(f32 x, f32 y) { return vmaxvq_u32(vcgtq_f32(x, y)) != 0; }
     static AQ_INLINE f32 div(f32 a, f32 b) { return vdivq_f32(a, b); }
     static AQ_INLINE i32 float_bits(f32 x) { return vreinterpretq_s32_f32(x); }
     static AQ_INLINE f32 load_bfloat16(const std::uint16_t* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }

@@ -12,7 +12,9 @@
 /// | add_packed_products(p, low, high, a) | two rows' products, added to two 16-bit sums of a 32-bit lane; add_split(s, t, p) adds those up |
 /// | plane<B>(c, p) | bits B p .. B p + B of each byte |
 /// | range_of, encode, sum_of | quant/uniform.hpp over a row whose length is a multiple of k_step; vectors do the first two in body/rows.hpp |
-/// | store_clipped(out, v, clip) | 16 integers as int8, clipped |
+/// | store_clipped(out, v, clip) | 16 integers as int8, clipped; vectors only |
+/// | store_negated(out, v) | the negated lowest bytes of 16 integers; 128 gives -128 |
+/// | any_greater(x, y) | whether x > y in any lane |
 /// | byte_of_lane<J>(c) | w[4l+j] of add_dot4 |
 /// | shift_right(v, n) | v >> n for 0 <= v < 2^24 and 0 <= n < 32; shift_right<N>(v) for any v, as unsigned or signed |
 /// | tree_across(v) | the float sum of the lanes of v[l], halves first: lane i takes i + lanes/2, then i + lanes/4, ... |
@@ -178,11 +180,10 @@ struct ops : ops_defaults {
         return c.at[Byte];
     }
     static AQ_INLINE i32 nearest(f32 x) { return static_cast<i32>(round_half_even(x)); }
-    using code_clip = code_range;
-    static AQ_INLINE code_clip clip_to(code_range r) { return r; }
-    static AQ_INLINE void store_clipped(std::int8_t* out, const i32 (&v)[16], const code_clip& clip) {
-        for (int i = 0; i < 16; ++i) out[i] = static_cast<std::int8_t>(aq::clip(v[i], clip));
+    static AQ_INLINE void store_negated(std::int8_t* out, const i32 (&v)[16]) {
+        for (int i = 0; i < 16; ++i) out[i] = static_cast<std::int8_t>(-v[i] & 0xFF);
     }
+    static AQ_INLINE bool any_greater(f32 x, f32 y) { return x > y; }
     static AQ_INLINE f32 div(f32 a, f32 b) { return a / b; }
     static AQ_INLINE i32 float_bits(f32 x) { return static_cast<i32>(bits_of(x)); }
     static AQ_INLINE f32 load_bfloat16(const std::uint16_t* p) { return float_of(static_cast<std::uint32_t>(*p) << 16); }

@@ -159,6 +159,14 @@ struct ops : ops_defaults {
     static AQ_INLINE i32 byte_of_lane(codes c) {
         return bit_and(shift_right<8 * Byte>(c), broadcast_i32(0xFF));
     }
+    static AQ_INLINE void store_negated(std::int8_t* out, const i32 (&v)[4]) {
+        const __m128i low = broadcast_i32(0xFF);
+        const __m128i first = _mm_packus_epi32(bit_and(v[0], low), bit_and(v[1], low));
+        const __m128i second = _mm_packus_epi32(bit_and(v[2], low), bit_and(v[3], low));
+        const __m128i bytes = _mm_packus_epi16(first, second);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_sub_epi8(_mm_setzero_si128(), bytes));
+    }
+    static AQ_INLINE bool any_greater(f32 x, f32 y) { return _mm_movemask_ps(_mm_cmpgt_ps(x, y)) != 0; }
     static AQ_INLINE f32 div(f32 a, f32 b) { return _mm_div_ps(a, b); }
     static AQ_INLINE i32 float_bits(f32 x) { return _mm_castps_si128(x); }
     static AQ_INLINE f32 load_bfloat16(const std::uint16_t* p) {

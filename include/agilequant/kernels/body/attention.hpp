@@ -22,7 +22,8 @@ inline void find_references(const query_block& b, const log2_form& form, index_r
         if (seen == 0) continue;
         for (std::size_t g = 0; g < b.job.cache.groups(); ++g) {
             const float* const logs = b.scratch.log_scales + g * b.scratch.keys;
-            raise_reference(b, i, g, planes, reference_of(form, b.scratch.scores + i * b.scratch.keys, logs, seen));
+            const float so_far = b.state(i, g).reference;
+            raise_reference(b, i, g, planes, reference_of(form, b.scratch.scores + i * b.scratch.stride, logs, seen, so_far));
         }
     }
 }
@@ -33,7 +34,7 @@ inline void attend_softmax(const query_block& b, index_range keys, index_range c
     const std::size_t offset = chunk.begin - keys.begin;
     for (std::size_t i = 0; i < b.count; ++i) {
         const std::size_t rounded_up = round_up(b.seen(i, chunk), kv_step);
-        float* const e = b.scratch.scores + i * b.scratch.keys + offset;
+        float* const e = b.scratch.scores + i * b.scratch.stride + offset;
         add_exponentials(e, rounded_up, b.state(i, 0).reference, e, b.state(i, 0).divisor);
         if (chunk.begin == 0) b.state(i, 0).first = e[0];
         for (std::size_t g = 1; g < cache.groups(); ++g) b.state(i, g) = b.state(i, 0);
@@ -41,7 +42,7 @@ inline void attend_softmax(const query_block& b, index_range keys, index_range c
     for (std::size_t g = 0; g < cache.groups(); ++g) {
         const std::size_t place = b.scale_at(g, chunk.begin);
         for (std::size_t i = 0; i < b.count; ++i) {
-            const float* const e = b.scratch.scores + i * b.scratch.keys + offset;
+            const float* const e = b.scratch.scores + i * b.scratch.stride + offset;
             float* const weights = weights_of(b, i);
             for (std::size_t j = 0; j < round_up(b.seen(i, chunk), kv_step); j += ops::lanes) {
                 ops::f32 weight = ops::load_f32(e + j);
@@ -71,10 +72,11 @@ void attend_coded(const query_block& b, index_range keys, index_range chunk) {
         const float* const inverses = b.scratch.inverse_scales + g * b.scratch.keys + offset;
         const std::uint8_t* const zeros = Bits == 4 ? cache.zeros + b.scale_at(g, chunk.begin) : nullptr;
         for (std::size_t i = 0; i < b.count; ++i) {
+            fetch_pieces(b, i, chunk);
             attention_state& state = b.state(i, g);
             std::int8_t* const codes = codes_of(b, i);
             if (chunk.begin % keys_in_32_bits == 0 && chunk.begin != 0) take_sums(b, i, g, planes, 1.0F);
-            encode_chunk<Bits, Steps>(b.scratch.scores + i * b.scratch.keys + offset, logs, inverses, zeros,
+            encode_chunk<Bits, Steps>(b.scratch.scores + i * b.scratch.stride + offset, logs, inverses, zeros,
                                       round_up(b.seen(i, chunk), kv_step), state, codes, weights_of(b, i));
             const float first = Bits == 32 ? weights_of(b, i)[0] : weight_of_codes(codes, planes);
             if (chunk.begin == 0) state.first = rounded(first * inverses[0]);
@@ -105,8 +107,6 @@ inline void finish(const query_block& b, const log2_form& form) {
     const kv_view& cache = b.job.cache;
     const plane_values planes = values_of_planes(form.steps);
     for (std::size_t i = 0; i < b.count; ++i) {
-        const std::size_t next = i + queries_ahead < b.count ? i + queries_ahead : b.last();
-        fetch_piece(b.job.out.row(b.row(next)) + b.head(next) * cache.head_dim, cache.head_dim);
         float importance = 0.0F;
         float* const results = b.scratch.results + i * cache.padded_dim();
         for (std::size_t g = 0; g < cache.groups(); ++g) {
@@ -156,7 +156,7 @@ inline void attention(const attention_job& job, const attention_scratch& scratch
         const std::size_t queries = job.q.rows * (end - head);
         for (std::size_t first = 0; first < queries; first += scratch.queries) {
             const std::size_t count = queries - first < scratch.queries ? queries - first : scratch.queries;
-            const query_block b{job, scratch, head / group, head, end - head, first, count};
+            const query_block b{job, scratch, head / group, head, end - head, first, count, queries};
             if (job.cache.bits == 32) attend<32>(b, form);
             else if (job.cache.bits == 8) attend<8>(b, form);
             else attend<4>(b, form);

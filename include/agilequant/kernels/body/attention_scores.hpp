@@ -54,6 +54,7 @@ struct query_block {
     const attention_scratch& scratch;
     std::size_t kv_head, first_head, heads;
     std::size_t first, count;
+    std::size_t all;  ///< queries of the head, in all blocks
 
     [[nodiscard]] AQ_INLINE std::size_t row(std::size_t i) const { return (first + i) / heads; }
     [[nodiscard]] AQ_INLINE std::size_t head(std::size_t i) const { return first_head + (first + i) % heads; }
@@ -81,11 +82,16 @@ struct query_block {
     }
 };
 
-/// A piece of a row that is read or written soon. One head's pieces of many rows lie far apart, where hardware does not look ahead.
 AQ_INLINE void fetch_piece(const float* p, std::size_t count) {
     for (std::size_t c = 0; c < count; c += cache_line_bytes / sizeof(float)) __builtin_prefetch(p + c);
 }
-inline constexpr std::size_t queries_ahead = 8;
+/// Fetches what is soon read or written beside query i: the piece of q of the next block, at the beginning, and that of the result, at the end.
+/// One head's pieces of many rows lie far apart, where hardware does not look ahead.
+AQ_INLINE void fetch_pieces(const query_block& b, std::size_t i, index_range chunk) {
+    const std::size_t dim = b.job.cache.head_dim, next = i + b.count;
+    if (chunk.begin == 0 && b.first + next < b.all) fetch_piece(b.job.q.row(b.row(next)) + b.head(next) * dim, dim);
+    if (chunk.end >= b.length(b.last())) fetch_piece(b.job.out.row(b.row(i)) + b.head(i) * dim, dim);
+}
 
 /// The queries as the scores take them: floats, or codes of 8 bits with a scale each.
 inline void prepare_queries(const query_block& b) {
@@ -96,8 +102,6 @@ inline void prepare_queries(const query_block& b) {
     for (std::size_t i = 0; i < b.count; ++i) {
         const float* const from = b.job.q.row(b.row(i)) + b.head(i) * cache.head_dim;
         float* const q = b.scratch.q + i * dim;
-        const std::size_t next = i + queries_ahead < b.count ? i + queries_ahead : b.last();
-        fetch_piece(b.job.q.row(b.row(next)) + b.head(next) * cache.head_dim, cache.head_dim);
         std::memcpy(q, from, cache.head_dim * sizeof(float));
         std::memset(q + cache.head_dim, 0, (dim - cache.head_dim) * sizeof(float));
         b.scratch.q_factors[i] = factor;
@@ -142,6 +146,26 @@ AQ_INLINE ops::i32 zeros_of(const std::uint8_t* zeros, kv_side side) {
     else return ops::template shift_right<4>(ops::load_u8_as_i32(zeros));
 }
 
+/// The integers of a tile, in memory: what is done with them ends at the edge, which registers would not survive. A function of
+/// its own, so that nothing else wants the registers that hold the sums.
+template <class Kernel, int Rows>
+struct tile_sums {
+    alignas(cache_line_bytes) std::int32_t at[Rows][Kernel::column_block::lanes];
+
+    template <class Inputs>
+    __attribute__((noinline)) void multiply(const Inputs& in, std::size_t begin, std::size_t end) {
+        typename Kernel::sums_type sums;
+        sums.restart(sum_starts[0]);
+        Kernel::run(in, begin, end, sums);
+        AQ_UNROLL for (int r = 0; r < Rows; ++r) {
+            AQ_UNROLL for (int v = 0; v < Kernel::columns; ++v) ops::store_i32(at[r] + v * ops::lanes, sums.total(r, v));
+        }
+    }
+    [[nodiscard]] AQ_INLINE ops::i32 of(std::size_t r, std::size_t v) const {
+        return ops::load_i32(at[r] + v * static_cast<std::size_t>(ops::lanes));
+    }
+};
+
 /// Scores of a tile: up to Rows queries from `query` on by up to Panels blocks of tokens of `keys`, group by group: (+)= float(sum of q (key - zero)) *
 /// (scale * factor). At the edge the last query or block stands in for those that are missing.
 template <int Bits, int Rows, int Panels>
@@ -151,36 +175,37 @@ void score_tile(const query_block& b, std::size_t query, std::size_t key, index_
     const kv_view& cache = b.job.cache;
     const std::size_t dim = cache.padded_dim(), groups = cache.groups();
     block_inputs<Rows, Panels> in;
+    std::size_t block[Panels];
     const std::size_t rows = b.count - query, panels = (keys.end - key) / kv_step;
-    std::size_t at[Rows], block[Panels];
     AQ_UNROLL for (int r = 0; r < Rows; ++r) {
-        at[r] = query + (static_cast<std::size_t>(r) < rows ? static_cast<std::size_t>(r) : rows - 1);
-        in.a[r] = b.scratch.q_codes + at[r] * dim;
+        const std::size_t at = static_cast<std::size_t>(r) < rows ? static_cast<std::size_t>(r) : rows - 1;
+        in.a[r] = b.scratch.q_codes + (query + at) * dim;
     }
     AQ_UNROLL for (int p = 0; p < Panels; ++p) {
-        block[p] = key + (static_cast<std::size_t>(p) < panels ? static_cast<std::size_t>(p) : panels - 1) * kv_step;
+        const std::size_t at = static_cast<std::size_t>(p) < panels ? static_cast<std::size_t>(p) : panels - 1;
+        block[p] = key + at * kv_step;
         in.w[p] = b.bytes(cache.keys, block[p]);
     }
     for (std::size_t g = 0; g < groups; ++g) {
-        typename kernel::sums_type sums;
-        sums.restart(sum_starts[0]);
         const index_range channels = b.group(g);
-        kernel::run(in, channels.begin, channels.end, sums);
-        ops::i32 q_sums[Rows];
-        AQ_UNROLL for (int r = 0; r < Rows; ++r) q_sums[r] = ops::broadcast_i32(b.scratch.q_sums[at[r] * groups + g]);
+        tile_sums<kernel, Rows> totals;
+        totals.multiply(in, channels.begin, channels.end);
+        ops::f32 scales[kernel::columns];
+        ops::i32 zeros[kernel::columns];
         AQ_UNROLL for (int v = 0; v < kernel::columns; ++v) {
-            const std::size_t token = block[v / vectors] + static_cast<std::size_t>(v % vectors * ops::lanes);
-            const std::size_t place = b.scale_at(g, token);
-            const ops::f32 scale = ops::load_bfloat16(cache.key_scales + place);
-            const ops::i32 zero = zeros_of<Bits>(Bits == 4 ? cache.zeros + place : nullptr, kv_side::key);
-            if (static_cast<std::size_t>(v / vectors) >= panels) break;
-            AQ_UNROLL for (int r = 0; r < Rows; ++r) {
-                if (static_cast<std::size_t>(r) >= rows) break;
-                const ops::i32 exact = ops::sub(sums.total(r, v), ops::mul(zero, q_sums[r]));
-                ops::f32 score = ops::mul(ops::to_float(exact), ops::mul(scale, number(b.scratch.q_factors[at[r]])));
-                float* const out = b.scratch.scores + at[r] * b.scratch.keys + (token - keys.begin);
-                if (g != 0) score = ops::add(ops::load_f32(out), score);
-                ops::store_f32(out, score);
+            const std::size_t place = b.scale_at(g, block[v / vectors] + static_cast<std::size_t>(v % vectors * ops::lanes));
+            scales[v] = ops::load_bfloat16(cache.key_scales + place);
+            zeros[v] = zeros_of<Bits>(Bits == 4 ? cache.zeros + place : nullptr, kv_side::key);
+        }
+        for (std::size_t r = 0; r < (rows < Rows ? rows : Rows); ++r) {
+            const ops::i32 q_sum = ops::broadcast_i32(b.scratch.q_sums[(query + r) * groups + g]);
+            const ops::f32 factor = number(b.scratch.q_factors[query + r]);
+            float* const out = b.scratch.scores + (query + r) * b.scratch.stride + (key - keys.begin);
+            AQ_UNROLL for (int v = 0; v < kernel::columns; ++v) {  // rows have room for what stands in
+                const ops::i32 exact = ops::sub(totals.of(r, static_cast<std::size_t>(v)), ops::mul(zeros[v], q_sum));
+                ops::f32 score = ops::mul(ops::to_float(exact), ops::mul(scales[v], factor));
+                if (g != 0) score = ops::add(ops::load_f32(out + v * ops::lanes), score);
+                ops::store_f32(out + v * ops::lanes, score);
             }
         }
     }
@@ -224,7 +249,7 @@ inline void score_block(const query_block& b, index_range keys) {
     if (b.job.cache.bits == 4) score_codes<4>(b, keys);
     for (std::size_t i = 0; i < b.count; ++i) {
         const std::size_t seen = b.seen(i, keys);
-        float* const scores = s.scores + i * s.keys;
+        float* const scores = s.scores + i * s.stride;
         if (b.job.cache.bits == 32)
             score_floats(s.q + i * dim, reinterpret_cast<const float*>(b.bytes(b.job.cache.keys, keys.begin)), dim,
                          round_up(seen, kv_step), s.q_factors[i], scores);

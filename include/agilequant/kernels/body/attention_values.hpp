@@ -29,15 +29,17 @@ void add_values(const query_block& b, std::size_t row, index_range panels_there,
         const std::size_t at = panel + (static_cast<std::size_t>(p) < panels ? static_cast<std::size_t>(p) : panels - 1);
         in.w[p] = b.bytes(b.job.cache.values, chunk.begin) + at * kernel::k_step_bytes;
     }
-    typename kernel::sums_type sums;
-    sums.restart(sum_starts[0]);
-    kernel::run(in, 0, depth, sums);
-    AQ_UNROLL for (int r = 0; r < Rows; ++r) {
-        if (static_cast<std::size_t>(r) >= rows) break;
-        std::int32_t* const out = b.scratch.sums + (row + static_cast<std::size_t>(r)) * dim + panel * kv_step;
-        AQ_UNROLL for (int v = 0; v < kernel::columns; ++v) {
-            if (static_cast<std::size_t>(v / vectors) >= panels) break;
-            ops::store_i32(out + v * ops::lanes, ops::add(ops::load_i32(out + v * ops::lanes), sums.total(r, v)));
+    tile_sums<kernel, Rows> totals;
+    totals.multiply(in, 0, depth);
+    for (std::size_t r = 0; r < (rows < Rows ? rows : Rows); ++r) {
+        std::int32_t* const out = b.scratch.sums + (row + r) * dim + panel * kv_step;
+        const auto add = [&](std::size_t v) {
+            ops::store_i32(out + v * ops::lanes, ops::add(ops::load_i32(out + v * ops::lanes), totals.of(r, v)));
+        };
+        if (panels >= Panels) {
+            AQ_UNROLL for (std::size_t v = 0; v < kernel::columns; ++v) add(v);
+        } else {
+            for (std::size_t v = 0; v < vectors * panels; ++v) add(v);
         }
     }
 }

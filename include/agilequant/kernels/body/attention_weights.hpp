@@ -16,9 +16,19 @@ AQ_INLINE plane_values values_of_planes(int steps) { return steps == 1 ? plane_v
 /// Weight 1 as a whole number.
 AQ_INLINE float whole_weight(int steps) { return steps == 1 ? 32768.0F : 128.0F; }
 
-/// The largest scores[j] + offsets[j]; of the scores alone without offsets.
-inline float row_maximum(const float* scores, const float* offsets, std::size_t keys) {
-    constexpr int chains = sum_registers < 4 ? 4 : sum_registers;
+/// The largest lane.
+inline float largest_lane(ops::f32 v) {
+    float all[ops::lanes];
+    ops::store_f32(all, v);
+    for (int half = ops::lanes / 2; half > 0; half /= 2) {
+        for (int l = 0; l < half; ++l) all[l] = all[l + half] > all[l] ? all[l + half] : all[l];
+    }
+    return all[0];
+}
+
+/// The largest scores[j] + offsets[j] lane by lane, over a multiple of 16 keys; of the scores alone without offsets.
+inline ops::f32 lane_maxima(const float* scores, const float* offsets, std::size_t keys) {
+    constexpr int chains = sum_registers < 2 ? 2 : sum_registers;
     ops::f32 best[chains];
     AQ_UNROLL for (ops::f32& b : best) b = number(minus_infinity);
     const auto take = [&](std::size_t j, ops::f32& b) {
@@ -32,12 +42,10 @@ inline float row_maximum(const float* scores, const float* offsets, std::size_t 
     }
     for (; j < keys; j += ops::lanes) take(j, best[0]);
     AQ_UNROLL for (int c = 1; c < chains; ++c) best[0] = ops::greater(best[c], best[0]);
-    float all[ops::lanes];
-    ops::store_f32(all, best[0]);
-    for (int half = ops::lanes / 2; half > 0; half /= 2) {
-        for (int l = 0; l < half; ++l) all[l] = all[l + half] > all[l] ? all[l + half] : all[l];
-    }
-    return all[0];
+    return best[0];
+}
+inline float row_maximum(const float* scores, const float* offsets, std::size_t keys) {
+    return largest_lane(lane_maxima(scores, offsets, keys));
 }
 
 /// sums += 2^(scores[j] - top), lane by lane; also stored, where there is room for them.
@@ -112,17 +120,11 @@ template <int Steps>
 AQ_INLINE void encode_keys(const float* scores, const float* logs, float reference, whole_weights& w) {
     AQ_UNROLL for (int r = 0; r < sum_registers; ++r) {
         const ops::f32 score = ops::add(ops::load_f32(scores + r * ops::lanes), ops::load_f32(logs + r * ops::lanes));
-        const ops::f32 x = ops::mul(ops::sub(number(reference), score), number(static_cast<float>(Steps)));
-        const ops::f32 clipped = ops::greater(ops::lesser(x, number(static_cast<float>(log2_zero))), number(0.0F));
+        ops::f32 x = ops::sub(number(reference), score);  // not below -1/2, since no score is above the reference but for rounding
+        if constexpr (Steps == 2) x = ops::add(x, x);
+        const ops::f32 clipped = ops::lesser(x, number(static_cast<float>(log2_zero)));
         whole_weight_of<Steps>(ops::nearest(clipped), w.first[r], w.second[r], w.value[r]);
     }
-}
-
-/// -weight, in bytes: -128 is one, 128 is none.
-AQ_INLINE void store_negated(const ops::i32 (&v)[sum_registers], std::int8_t* out) {
-    ops::i32 negated[sum_registers];
-    AQ_UNROLL for (int r = 0; r < sum_registers; ++r) negated[r] = ops::sub(ops::zero_i32(), v[r]);
-    ops::store_clipped(out, negated, ops::clip_to({-128, 0}));
 }
 
 /// Codes the scores of one query and group in a chunk of keys. To `codes` [2, attention_chunk] for integer sums, 0 behind the last key;
@@ -150,8 +152,8 @@ void encode_chunk(const float* scores, const float* logs, const float* inverses,
             }
         }
         if constexpr (Bits != 32) {
-            store_negated(w.first, codes + j);
-            store_negated(w.second, codes + attention_chunk + j);
+            ops::store_negated(codes + j, w.first);  // -128 is a byte, 128 is none
+            ops::store_negated(codes + attention_chunk + j, w.second);
         }
     }
     AQ_UNROLL for (int r = 0; r < sum_registers; ++r) ops::store_f32(state.divisor + r * ops::lanes, sums[r]);
@@ -228,13 +230,14 @@ inline float largest_of(const float* x, std::size_t count) {
     return largest;
 }
 
-/// What weight 1 stands for, from the `seen` keys of a block. Over the sum, the largest scale that the query sees is part of it.
-inline float reference_of(const log2_form& form, const float* scores, const float* logs, std::size_t seen) {
+/// What weight 1 stands for, from the `seen` keys of a block, if it is more than `so_far`. Over the sum, the largest scale that the query sees is part of it.
+inline float reference_of(const log2_form& form, const float* scores, const float* logs, std::size_t seen, float so_far) {
     const std::size_t keys = round_up(seen, kv_step);
-    if (!form.is_coded) return ceiling(row_maximum(scores, nullptr, keys));
-    if (form.over == log2_form::reference::sum) return logarithm_of_sum(scores, keys) + largest_of(logs, seen);
-    const float largest = row_maximum(scores, logs, keys);
-    return form.over == log2_form::reference::ceiling ? ceiling(largest) : largest;
+    if (form.is_coded && form.over == log2_form::reference::sum) return logarithm_of_sum(scores, keys) + largest_of(logs, seen);
+    const ops::f32 maxima = lane_maxima(scores, form.is_coded ? logs : nullptr, keys);
+    if (!ops::any_greater(maxima, number(so_far))) return so_far;  // as nearly always, after the first chunk
+    const float largest = largest_lane(maxima);
+    return form.is_one_pass() ? ceiling(largest) : largest;
 }
 
 }  // namespace AQ_ISA
