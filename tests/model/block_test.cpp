@@ -113,7 +113,7 @@ matrix by_hand(const aq::llama& model, std::size_t layer, matrix x) {
         job.heads = c.heads;
         job.coding = model.options().coding;
         aq::aligned_buffer<std::byte> scratch;
-        REQUIRE(scratch.reset(aq::attention_scratch_bytes(job.cache)) == status::ok);
+        REQUIRE(scratch.reset(aq::attention_scratch_bytes(job.cache, job.coding)) == status::ok);
         REQUIRE(aq::attention(*context.kernels, job, scratch.data(), scratch.size()) == status::ok);
     }
     // the residual is added to the product, which is what the epilogue does

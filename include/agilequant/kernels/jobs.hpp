@@ -100,10 +100,10 @@ inline constexpr std::size_t attention_chunk = 256;
 
 /// What attention carries from block to block of the keys, for one query and group of channels.
 struct attention_state {
-    float reference = 0.0F;       ///< what weight 1 stands for, as a base-2 logarithm
-    float first = 0.0F;           ///< the weight of token 0
-    float divisor[kv_step] = {};  ///< the sum of the weights, lane by lane
-    std::int32_t offsets[2] = {};  ///< of zero points: what the integer sums are too large by
+    float reference = 0.0F;                 ///< what weight 1 stands for, as a base-2 logarithm
+    float first = 0.0F;                     ///< the weight of token 0
+    float divisor[kv_step] = {};            ///< the sum of the weights, lane by lane
+    std::int32_t offsets[2][kv_step] = {};  ///< the sum of weights times zero points (4 bits) or of weights (8), plane by plane, lane by lane
 };
 
 /// What one call of attention works in: memory, not meaning. `queries` at a time look at `keys` at a time.

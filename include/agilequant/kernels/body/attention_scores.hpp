@@ -228,7 +228,12 @@ void score_codes(const query_block& b, index_range keys) {
     for (std::size_t key = keys.begin; key < keys.end; key += step) {
         for (std::size_t query = 0; query < b.count; query += Rows) {
             const std::size_t last = query + Rows <= b.count ? query + Rows - 1 : b.last();
-            if (b.length(last) > key) score_tile<Bits, Rows, Panels>(b, query, key, keys);
+            const std::size_t seen = b.seen(last, {key, keys.end});
+            if (seen > step - kv_step) {
+                score_tile<Bits, Rows, Panels>(b, query, key, keys);
+            } else {  // what the last of them does not see is not computed
+                for (std::size_t j = 0; j < seen; j += kv_step) score_tile<Bits, Rows, 1>(b, query, key + j, keys);
+            }
         }
     }
 }

@@ -132,11 +132,12 @@ AQ_INLINE void encode_keys(const float* scores, const float* logs, float referen
 template <int Bits, int Steps>
 void encode_chunk(const float* scores, const float* logs, const float* inverses, const std::uint8_t* zeros, std::size_t keys,
                   attention_state& state, std::int8_t* codes, float* weights) {
+    constexpr bool has_offsets = Bits == 4 || (Bits == 8 && packed_codes<8>::center == 0);
     ops::f32 sums[sum_registers];
     ops::i32 offsets[2][sum_registers];
     AQ_UNROLL for (int r = 0; r < sum_registers; ++r) {
         sums[r] = ops::load_f32(state.divisor + r * ops::lanes);
-        offsets[0][r] = offsets[1][r] = ops::zero_i32();
+        AQ_UNROLL for (int p = 0; p < 2; ++p) offsets[p][r] = ops::load_i32(state.offsets[p] + r * ops::lanes);
     }
     for (std::size_t j = 0; j < keys; j += sum_lanes) {
         whole_weights w;
@@ -145,10 +146,10 @@ void encode_chunk(const float* scores, const float* logs, const float* inverses,
             const std::size_t at = j + static_cast<std::size_t>(r * ops::lanes);
             sums[r] = ops::add(sums[r], ops::mul(w.value[r], ops::load_f32(inverses + at)));
             if constexpr (Bits == 32) ops::store_f32(weights + at, w.value[r]);
-            if constexpr (Bits == 4) {
-                const ops::i32 zero = zeros_of<4>(zeros + at, kv_side::value);
-                offsets[0][r] = ops::add(offsets[0][r], ops::mul(zero, w.first[r]));
-                offsets[1][r] = ops::add(offsets[1][r], ops::mul(zero, w.second[r]));
+            if constexpr (has_offsets) {
+                const ops::i32 zero = Bits == 4 ? zeros_of<4>(zeros + at, kv_side::value) : ops::zero_i32();
+                offsets[0][r] = ops::add(offsets[0][r], Bits == 4 ? ops::mul(zero, w.first[r]) : w.first[r]);
+                offsets[1][r] = ops::add(offsets[1][r], Bits == 4 ? ops::mul(zero, w.second[r]) : w.second[r]);
             }
         }
         if constexpr (Bits != 32) {
@@ -156,24 +157,22 @@ void encode_chunk(const float* scores, const float* logs, const float* inverses,
             ops::store_negated(codes + attention_chunk + j, w.second);
         }
     }
-    AQ_UNROLL for (int r = 0; r < sum_registers; ++r) ops::store_f32(state.divisor + r * ops::lanes, sums[r]);
-    if constexpr (Bits != 32) {
-        for (int plane = 0; plane < 2; ++plane) {
-            std::int8_t* const of_plane = codes + static_cast<std::size_t>(plane) * attention_chunk;
-            std::memset(of_plane + keys, 0, attention_chunk - keys);
-            if constexpr (Bits == 4) {
-                std::int32_t lanes[sum_lanes];
-                AQ_UNROLL for (int r = 0; r < sum_registers; ++r) ops::store_i32(lanes + r * ops::lanes, offsets[plane][r]);
-                for (const std::int32_t lane : lanes) state.offsets[plane] += lane;
-            } else if constexpr (packed_codes<8>::center == 0) {
-                state.offsets[plane] -= 128 * ops::sum_of(of_plane, keys);
-            }
-        }
+    AQ_UNROLL for (int r = 0; r < sum_registers; ++r) {
+        ops::store_f32(state.divisor + r * ops::lanes, sums[r]);
+        AQ_UNROLL for (int p = 0; p < 2 && has_offsets; ++p) ops::store_i32(state.offsets[p] + r * ops::lanes, offsets[p][r]);
     }
+    for (std::size_t p = 0; p < 2 && Bits != 32; ++p) std::memset(codes + p * attention_chunk + keys, 0, attention_chunk - keys);
 }
 
 AQ_INLINE std::int8_t* codes_of(const query_block& b, std::size_t i) { return b.scratch.weight_codes + i * 2 * attention_chunk; }
 AQ_INLINE float* weights_of(const query_block& b, std::size_t i) { return b.scratch.weights + i * attention_chunk; }
+
+/// The sum of a plane's weights times zero points, all keys together.
+inline std::int32_t offset_of(const attention_state& state, int plane, int bits) {
+    std::int32_t sum = 0;
+    for (const std::int32_t lane : state.offsets[plane]) sum += lane;
+    return bits == 8 ? sum * (128 - packed_codes<8>::center) : sum;
+}
 
 /// What the integer sums of a query and group come to so far, added to its results in float; then all of it times `factor`, a power of
 /// two. Integers begin anew.
@@ -184,20 +183,21 @@ inline void take_sums(const query_block& b, std::size_t i, std::size_t g, plane_
     std::int32_t* const first = b.scratch.sums + i * 2 * dim;
     std::int32_t* const second = first + dim;
     float* const results = b.scratch.results + i * dim;
-    const ops::i32 offsets[] = {ops::broadcast_i32(state.offsets[0]), ops::broadcast_i32(state.offsets[1])};
-    const bool has_integers = b.job.cache.bits != 32;
+    const int bits = b.job.cache.bits;
+    const bool has_integers = bits != 32;
+    const ops::i32 offsets[] = {ops::broadcast_i32(-offset_of(state, 0, bits)), ops::broadcast_i32(-offset_of(state, 1, bits))};
     for (std::size_t c = channels.begin; c < channels.end; c += ops::lanes) {
         ops::f32 result = ops::load_f32(results + c);
         if (has_integers) {  // they are sums of -weights
-            const ops::f32 a = ops::to_float(ops::sub(ops::sub(ops::zero_i32(), offsets[0]), ops::load_i32(first + c)));
-            const ops::f32 z = ops::to_float(ops::sub(ops::sub(ops::zero_i32(), offsets[1]), ops::load_i32(second + c)));
+            const ops::f32 a = ops::to_float(ops::sub(offsets[0], ops::load_i32(first + c)));
+            const ops::f32 z = ops::to_float(ops::sub(offsets[1], ops::load_i32(second + c)));
             result = ops::add(result, ops::add(ops::mul(a, number(planes.first)), ops::mul(z, number(planes.second))));
             ops::store_i32(first + c, ops::zero_i32());
             ops::store_i32(second + c, ops::zero_i32());
         }
         ops::store_f32(results + c, ops::mul(result, number(factor)));
     }
-    state.offsets[0] = state.offsets[1] = 0;
+    std::memset(state.offsets, 0, sizeof state.offsets);
 }
 
 /// Raises the reference of a query and group to that of new keys, if it is higher.
