@@ -206,6 +206,7 @@ inline void raise_reference(const query_block& b, std::size_t i, std::size_t g, 
     if (!(reference > state.reference)) return;
     const float rise = state.reference - reference;
     state.reference = reference;
+    if (rise == minus_infinity) return;  // nothing was summed so far
     const float factor = rise >= -126.0F ? power_of_two(static_cast<int>(rise)) : 0.0F;
     take_sums(b, i, g, planes, factor);
     for (float& lane : state.divisor) lane *= factor;
