@@ -109,7 +109,8 @@ double coding_error(const aq::log2_form& form) {
 /// independently of each other add their squares.
 double tolerance_of(const attention_format& f, const attention_shape& s) {
     if (f.cache_bits == 32) return float_error();
-    const double cached = range_rounding_error(f.cache_bits, f.cache_bits == 4 ? 32 : s.head_dim);
+    const double stored_scale = 1.0 + 0x1p-7;  // bfloat16, rounded up
+    const double cached = stored_scale * range_rounding_error(f.cache_bits, f.cache_bits == 4 ? 32 : s.head_dim);
     const double weights = product_error(range_rounding_error(8, s.head_dim), cached);
     return product_error(product_error(weights, cached), coding_error(aq::form_of(f.coding)));
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <set>
 
 #include "data.hpp"
 #include "names.hpp"
@@ -49,7 +50,7 @@ public:
     [[nodiscard]] bool is_there() const { return attention_ != nullptr; }
 
     [[nodiscard]] std::string check() override {
-        for (const std::size_t copy : {std::size_t{0}, input_.copies - 1}) {
+        for (const std::size_t copy : std::set<std::size_t>{0, input_.copies - 1}) {
             attention_->run(copy);
             double error = 0.0;
             for (const std::size_t row : checked_rows(input_.shape)) {

@@ -9,7 +9,6 @@
 #include <ggml.h>
 
 #include <cstdio>
-#include <cstdio>
 #include <memory>
 
 namespace aq_bench {
