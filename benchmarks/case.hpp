@@ -42,10 +42,12 @@ struct bench_case {
 // Each source file of this folder adds its own.
 void add_limits(std::vector<bench_case>& cases);
 void add_gemm(std::vector<bench_case>& cases);
+void add_attention(std::vector<bench_case>& cases);
 void add_quantize(std::vector<bench_case>& cases);
 void add_baselines(std::vector<bench_case>& cases);
 void add_peers(std::vector<bench_case>& cases);
-/// A product that computes nonsense: its check has to say so, and the program has to fail.
+/// Computes nonsense: its check has to say so, and the program has to fail.
 void add_broken(std::vector<bench_case>& cases);
+void add_broken_attention(std::vector<bench_case>& cases);
 
 }  // namespace aq_bench

@@ -26,8 +26,12 @@ std::vector<bench_case> all_cases(const options& o) {
     add_quantize(cases);
     add_baselines(cases);
     add_gemm(cases);
+    add_attention(cases);
     add_peers(cases);
-    if (o.self_test) add_broken(cases);
+    if (o.self_test) {
+        add_broken(cases);
+        add_broken_attention(cases);
+    }
     return cases;
 }
 
@@ -83,7 +87,7 @@ int main(int argc, char** argv) {
     aq_bench::options o;
     CLI::App app(
         "Measures agilequant's kernels beside other libraries and the limits of the machine. Without a filter: 4096 x 4096, "
-        "one thread.");
+        "a prompt and a step of attention, one thread.");
     app.add_option("--filter", o.filter, "Regular expression that a name has to contain, of all there are");
     app.add_option("--json", o.json, "File for the results; benchmarks/plot.py draws it");
     app.add_flag("--list", o.list, "Only list the names");
@@ -94,7 +98,8 @@ int main(int argc, char** argv) {
     app.add_option("--repetitions", o.run.repetitions, "Repetitions, of which the median counts")
         ->check(CLI::Range(1, 1000))
         ->capture_default_str();
-    app.add_flag("--self-test", o.self_test, "Adds a product whose result is wrong, so that it can be seen failing");
+    app.add_flag("--self-test", o.self_test,
+                 "Adds a product and attention whose results are wrong, so that they can be seen failing");
     std::string command = "./dev bench";
     for (int i = 1; i < argc; ++i) command += std::string(" ") + argv[i];
     try {

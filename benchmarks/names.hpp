@@ -6,6 +6,8 @@
 ///     packed_multiplier/<isa>/w4<granularity>a4/m<M>/n<N>/k<K>/t<threads>
 ///     peer/<library>/<format>/m<M>/n<N>/k<K>/t<threads>
 ///     baseline/<format>/m<M>/n<N>/k<K>/t<threads>
+///     attention/<isa>/<coding>/kv<bits>/<prompt|step>/t<tokens>/h<heads>x<head_dim>/t<threads>
+///     peer/<library>/<format>/<prompt|step>/t<tokens>/h<heads>x<head_dim>/t<threads>
 ///     quantize/<isa>/a<bits>[trip]/m<M>/k<K>/t<threads>
 ///     limit/<isa>/<what>/t<threads>
 #pragma once
@@ -14,6 +16,8 @@
 #include <string>
 
 #include "agilequant/kernels/jobs.hpp"
+#include "agilequant/quant/log2.hpp"
+#include "peers/attention_peer.hpp"
 #include "peers/peer.hpp"
 
 namespace aq_bench {
@@ -31,6 +35,27 @@ namespace aq_bench {
 [[nodiscard]] inline std::string name_of(const product_shape& s) {
     return joined(
         {numbered("m", s.m), numbered("n", s.n), numbered("k", s.k), numbered("t", static_cast<std::size_t>(s.threads))});
+}
+
+/// "prompt/t512/h32x128/t1".
+[[nodiscard]] inline std::string name_of(const attention_shape& s) {
+    const std::string heads = numbered("h", s.heads) + numbered("x", s.head_dim);
+    return joined(
+        {s.is_prompt ? "prompt" : "step", numbered("t", s.length), heads, numbered("t", static_cast<std::size_t>(s.threads))});
+}
+
+/// As the library calls them.
+[[nodiscard]] inline std::string name_of(aq::probability_coding coding) {
+    switch (coding) {
+        case aq::probability_coding::softmax: break;
+        case aq::probability_coding::log2_paper: return "log2_paper";
+        case aq::probability_coding::log2_normalized: return "log2_normalized";
+        case aq::probability_coding::log2_maximum: return "log2_maximum";
+        case aq::probability_coding::log2_ceiling: return "log2_ceiling";
+        case aq::probability_coding::log2_half_maximum: return "log2_half_maximum";
+        case aq::probability_coding::log2_half_ceiling: return "log2_half_ceiling";
+    }
+    return "softmax";
 }
 
 /// "w4g128", "w4pc", "w4t128".

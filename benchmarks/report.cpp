@@ -97,17 +97,17 @@ summary summarize(const bench_case& c, const results& found) {
 std::size_t print_table(const std::vector<bench_case>& cases, const results& found) {
     std::size_t failures = 0;
     std::map<std::string, std::vector<std::string>> skipped;  // by reason
-    std::printf("%-50s %12s %8s %10s %9s %8s\n", "name", "median us", "spread", "gops", "gbps", "of limit");
+    std::printf("%-60s %12s %8s %10s %9s %8s\n", "name", "median us", "spread", "gops", "gbps", "of limit");
     for (const bench_case& c : cases) {
         const auto at = found.find(c.name);
         if (at == found.end()) continue;
         const result& r = at->second;
         failures += r.failed.empty() ? 0 : 1;
         if (!r.skipped.empty()) skipped[r.skipped].push_back(c.name);
-        if (!r.failed.empty()) std::printf("%-50s FAILED: %s\n", c.name.c_str(), r.failed.c_str());
+        if (!r.failed.empty()) std::printf("%-60s FAILED: %s\n", c.name.c_str(), r.failed.c_str());
         if (!r.failed.empty() || !r.skipped.empty()) continue;
         const summary s = summarize(c, found);
-        std::printf("%-50s %12.1f %7.0f%% %10.1f %9.2f", c.name.c_str(), s.seconds * 1e6, 100.0 * s.spread, s.gops, s.gbps);
+        std::printf("%-60s %12.1f %7.0f%% %10.1f %9.2f", c.name.c_str(), s.seconds * 1e6, 100.0 * s.spread, s.gops, s.gbps);
         if (s.limit.empty()) std::printf("        -\n");
         else std::printf(" %7.0f%%\n", s.percent_of_limit);
     }

@@ -9,6 +9,7 @@ import tempfile
 
 NAMES = re.compile(
     r"(gemm|packed_multiplier)/\w+/w\dp?[cgt]\d*a\d/m\d+/n\d+/k\d+/t\d|peer/\w+/[\w.-]+/m\d+/n\d+/k\d+/t\d|baseline/\w+/m\d+/n\d+/k\d+/t\d"
+    r"|attention/\w+/(softmax|log2_(half_)?ceiling)/kv(4|8|32)/(prompt|step)/t\d+/h\d+x\d+/t\d|peer/\w+/flash_\w+/(prompt|step)/t\d+/h\d+x\d+/t\d"
     r"|quantize/\w+/a\d(trip)?/m\d+/k\d+/t\d|limit/\w+/\w+/t\d")
 
 
@@ -31,6 +32,8 @@ def check_names(program):
     odd = [name for name in names if not NAMES.fullmatch(name)]
     assert not odd, f"not of the grammar: {odd}"
     default = run(program, "--list").stdout.split()
+    for kind in ("prompt", "step"):
+        assert any(name.startswith("attention/") and f"/{kind}/" in name for name in default), f"the default run has no {kind}"
     assert 0 < len(default) < len(names) and set(default) <= set(names), "the default run is a part of all"
 
 
@@ -45,22 +48,38 @@ def check_run(program):
     return len(products)
 
 
+def check_attention(program):
+    """A prompt and a step on a cache of 8 bits: only a step is held against memory."""
+    done, _, entries = measured(program, "attention/(avx2|neon)/log2_ceiling/kv8/(prompt|step)/t512/h32x128/t1")
+    assert done.returncode == 0, done.stdout
+    found = {name: entry for name, entry in entries.items() if name.startswith("attention/") and "skipped" not in entry}
+    for name, entry in found.items():
+        is_step = "/step/" in name
+        assert entry["real_time"] > 0 and entry["repetitions"] == 2, entry
+        operations = 4 * 32 * 128 * (512 if is_step else 512 * 513 / 2)
+        assert abs(entry["gops"] * entry["real_time"] - operations) < 1e-6 * operations, entry
+        assert "limit" not in entry or ("read_memory" in entry["limit"]) == is_step, entry
+    return len(found)
+
+
 def check_failure(program):
     done, _, entries = measured(program, "broken", "--self-test")
-    (entry,) = entries.values()
-    assert done.returncode == 1, f"a wrong product ends the program with {done.returncode}:\n{done.stdout}"
-    assert entry["error_occurred"] and "relative error" in entry["error_message"] and "real_time" not in entry, entry
-    assert "FAILED: check failed" in done.stdout, done.stdout
+    assert {name.split("/")[0] for name in entries} == {"gemm", "attention"}, entries
+    assert done.returncode == 1, f"a wrong result ends the program with {done.returncode}:\n{done.stdout}"
+    for entry in entries.values():
+        assert entry["error_occurred"] and "relative error" in entry["error_message"] and "real_time" not in entry, entry
+    assert done.stdout.count("FAILED: check failed") == 2, done.stdout
 
 
 def main():
     program = sys.argv[1]
     check_names(program)
     products = check_run(program)
+    attention = check_attention(program)
     check_failure(program)
     assert run(program, "--filter", "no such name").returncode == 2
     assert run(program, "--filter", "(").returncode == 2
-    print(f"{products} products measured" if products else "skipped: bench: this CPU runs none of the instruction sets that the test asks for")
+    print(f"{products} products, {attention} of attention measured" if products else "skipped: bench: this CPU runs none of the instruction sets that the test asks for")
 
 
 if __name__ == "__main__":

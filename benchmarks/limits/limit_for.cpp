@@ -19,6 +19,14 @@ std::string integer_instruction(const std::string& isa, int weight_bits, int act
     return "limit/" + isa + "/" + what;
 }
 
+bool has(aq::isa::feature f) { return aq::isa::this_cpu().has(f); }
+
+/// The best that this CPU has, of those with a limit.
+std::string best_integer_isa() {
+    return has(aq::isa::feature::avx512vnni) ? "avx512vnni" : has(aq::isa::feature::avxvnni) ? "avxvnni" : "avx2";
+}
+std::string best_float_isa() { return has(aq::isa::feature::avx512vnni) ? "avx512" : "avx2"; }
+
 }  // namespace
 
 bool limit_reference::takes(const std::string& name) const {
@@ -50,11 +58,25 @@ limit_reference float_limit(const std::string& isa, const product_shape& shape) 
 }
 
 limit_reference peer_limit(const std::string& format, const product_shape& shape) {
-    const aq::isa::cpu cpu = aq::isa::this_cpu();
-    const bool has_avx512 = cpu.has(aq::isa::feature::avx512vnni);
-    if (format[0] == 'f' || format[0] == 'b') return float_limit(has_avx512 ? "avx512" : "avx2", shape);
-    const bool has_avxvnni = cpu.has(aq::isa::feature::avxvnni);
-    return gemm_limit(has_avx512 ? "avx512vnni" : has_avxvnni ? "avxvnni" : "avx2", 4, 8, shape);
+    if (format[0] == 'f' || format[0] == 'b') return float_limit(best_float_isa(), shape);
+    return gemm_limit(best_integer_isa(), 4, 8, shape);
+}
+
+limit_reference attention_limit(const std::string& isa, int cache_bits, const attention_shape& shape) {
+    if (!shape.is_prompt) return memory_limit(shape.threads);
+    if (cache_bits != 32) {
+        const std::string instruction = integer_instruction(isa, cache_bits, 8);
+        return instruction.empty() ? limit_reference{} : limit_reference{instruction, shape.threads, false};
+    }
+    if (isa == "avx2" || isa == "avxvnni") return {"limit/avx2/fma", shape.threads, false};
+    if (isa == "avx512vnni" || isa == "amx") return {"limit/avx512/fma", shape.threads, false};
+    return {};
+}
+
+limit_reference peer_limit(const std::string& format, const attention_shape& shape) {
+    const std::string ending = format.size() < 3 ? format : format.substr(format.size() - 3);
+    const bool is_float = ending == "f16" || ending == "f32";
+    return attention_limit(best_integer_isa(), is_float ? 32 : 8, shape);
 }
 
 }  // namespace aq_bench

@@ -1,36 +1,14 @@
 /// \file
 /// ggml's products: blocks of 32 weights with a half-precision scale against activations that it quantizes to Q8_0 at each
 /// product, as they are stored in its files and, where it has them, repacked for its wide kernels; half, bfloat16 and float.
-#include <ggml-alloc.h>
-#include <ggml-backend.h>
-#include <ggml-cpp.h>
-#include <ggml-cpu.h>
-#include <ggml.h>
-
 #include <cstdint>
-#include <cstdio>
 
+#include "peers/ggml_parts.hpp"
 #include "peers/peer.hpp"
 #include "peers/tolerance.hpp"
 
 namespace aq_bench {
 namespace {
-
-struct threadpool_deleter {
-    void operator()(ggml_threadpool* pool) const { ggml_threadpool_free(pool); }
-};
-using threadpool_ptr = std::unique_ptr<ggml_threadpool, threadpool_deleter>;
-
-/// ggml tells of each weight that it repacks.
-void print_errors_only(ggml_log_level level, const char* text, void*) {
-    if (level == GGML_LOG_LEVEL_ERROR) std::fputs(text, stderr);
-}
-
-/// Room for the headers of so many tensors and graphs of one product; their data lie in buffers.
-ggml_context_ptr make_context(std::size_t tensors, std::size_t graphs) {
-    const std::size_t bytes = tensors * ggml_tensor_overhead() + graphs * ggml_graph_overhead_custom(4, false);
-    return ggml_context_ptr(ggml_init({bytes + 1024, nullptr, true}));
-}
 
 /// The places for weights that rearrange them for the kernels of this CPU, ended by null; null where there are none.
 ggml_backend_buffer_type_t* repacking_places(ggml_backend_dev_t device) {
@@ -42,14 +20,9 @@ ggml_backend_buffer_type_t* repacking_places(ggml_backend_dev_t device) {
 class ggml_product final : public prepared_product {
 public:
     explicit ggml_product(const product_input& in)
-        : weights_(make_context(in.copies, 0)),
-          products_(make_context(in.copies + 1, in.copies)),
-          backend_(ggml_backend_cpu_init()) {
-        ggml_threadpool_params threads = ggml_threadpool_params_default(in.shape.threads);
-        pool_.reset(ggml_threadpool_new(&threads));
-        ggml_backend_cpu_set_n_threads(backend_.get(), in.shape.threads);
-        ggml_backend_cpu_set_threadpool(backend_.get(), pool_.get());
-    }
+        : weights_(make_ggml_context(in.copies, 0)),
+          products_(make_ggml_context(in.copies + 1, in.copies)),
+          processor_(in.shape.threads) {}
 
     /// False: there are no kernels for weights of this type in this place.
     bool prepare(const product_input& in, ggml_type type, bool repacked) {
@@ -62,7 +35,7 @@ public:
         return place_activations(in.x);
     }
 
-    void run(std::size_t copy) override { ggml_backend_graph_compute(backend_.get(), graphs_[copy]); }
+    void run(std::size_t copy) override { ggml_backend_graph_compute(processor_.get(), graphs_[copy]); }
     [[nodiscard]] const float* y() const override {
         return static_cast<const float*>(ggml_backend_buffer_get_base(y_buffer_.get()));
     }
@@ -76,17 +49,16 @@ private:
         x_ = ggml_new_tensor_2d(products_.get(), GGML_TYPE_F32, k, m);
         for (ggml_tensor* w = first_weight(); w; w = ggml_get_next_tensor(weights_.get(), w)) {
             y_.push_back(ggml_mul_mat(products_.get(), w, x_));
-            graphs_.push_back(ggml_new_graph_custom(products_.get(), 4, false));
-            ggml_build_forward_expand(graphs_.back(), y_.back());
+            graphs_.push_back(make_ggml_graph(products_.get(), y_.back()));
         }
     }
 
     bool place_weights(bool repacked) {
         if (!repacked) {
-            w_buffer_.reset(ggml_backend_alloc_ctx_tensors(weights_.get(), backend_.get()));
+            w_buffer_.reset(ggml_backend_alloc_ctx_tensors(weights_.get(), processor_.get()));
             return w_buffer_ != nullptr;
         }
-        ggml_backend_dev_t device = ggml_backend_get_device(backend_.get());
+        ggml_backend_dev_t device = ggml_backend_get_device(processor_.get());
         for (ggml_backend_buffer_type_t* place = repacking_places(device); place && *place; ++place) {
             forget_place();
             w_buffer_.reset(ggml_backend_alloc_ctx_tensors_from_buft(weights_.get(), *place));
@@ -113,8 +85,8 @@ private:
 
     /// All products share one result, so that only weights are cold.
     bool place_activations(const float* x) {
-        x_buffer_.reset(ggml_backend_alloc_buffer(backend_.get(), ggml_nbytes(x_)));
-        y_buffer_.reset(ggml_backend_alloc_buffer(backend_.get(), ggml_nbytes(y_.front())));
+        x_buffer_.reset(ggml_backend_alloc_buffer(processor_.get(), ggml_nbytes(x_)));
+        y_buffer_.reset(ggml_backend_alloc_buffer(processor_.get(), ggml_nbytes(y_.front())));
         if (!x_buffer_ || !y_buffer_) return false;
         ggml_backend_tensor_alloc(x_buffer_.get(), x_, ggml_backend_buffer_get_base(x_buffer_.get()));
         ggml_backend_tensor_set(x_, x, 0, ggml_nbytes(x_));
@@ -123,8 +95,7 @@ private:
     }
 
     ggml_context_ptr weights_, products_;
-    threadpool_ptr pool_;
-    ggml_backend_ptr backend_;
+    ggml_processor processor_;
     ggml_backend_buffer_ptr w_buffer_, x_buffer_, y_buffer_;
     ggml_tensor* x_ = nullptr;
     std::vector<ggml_tensor*> y_;
