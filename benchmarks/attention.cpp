@@ -57,7 +57,7 @@ public:
         const attention_shape& s = in.shape;
         require(out_.reset(s.rows() * s.width()), "results");
         job_ = {{in.q, s.rows(), s.width()}, caches_->at(0).view(), {out_.data(), s.rows(), s.width()}, s.heads, f.coding};
-        scratch_bytes_ = aq::round_up(aq::attention_scratch_bytes(job_.cache), aq::cache_line_bytes);
+        scratch_bytes_ = aq::round_up(aq::attention_scratch_bytes(job_.cache, job_.coding), aq::cache_line_bytes);
         require(scratch_.reset(scratch_bytes_ * team_.workers), "scratch");
     }
 
@@ -110,7 +110,7 @@ double coding_error(const aq::log2_form& form) {
 double tolerance_of(const attention_format& f, const attention_shape& s) {
     if (f.cache_bits == 32) return float_error();
     const double stored_scale = 1.0 + 0x1p-7;  // bfloat16, rounded up
-    const double cached = stored_scale * range_rounding_error(f.cache_bits, f.cache_bits == 4 ? 32 : s.head_dim);
+    const double cached = stored_scale * range_rounding_error(f.cache_bits, s.head_dim);
     const double weights = product_error(range_rounding_error(8, s.head_dim), cached);
     return product_error(product_error(weights, cached), coding_error(aq::form_of(f.coding)));
 }

@@ -14,8 +14,8 @@
 
 namespace aq {
 
-/// Channels that share a scale where nobody says otherwise: all of a head in 8 bits; for 4 bits see docs/attention.md.
-[[nodiscard]] constexpr std::size_t usual_kv_group(int bits) noexcept { return bits == 4 ? 32 : max_head_dim; }
+/// Channels that share a scale where nobody says otherwise: a head, but in 4 bits not more than 128. See docs/attention.md.
+[[nodiscard]] constexpr std::size_t usual_kv_group(int bits) noexcept { return bits == 4 ? 128 : max_head_dim; }
 
 /// Of a cache: what its tokens take, and what is allocated.
 struct kv_bytes {
