@@ -43,12 +43,11 @@ namespace detail {
     attention_scratch s;
     s.queries = queries_together(form);
     s.keys = form.is_one_pass() ? attention_chunk : round_up(cache.length, attention_chunk);
-    s.stride = s.keys + 4 * kv_step;
     s.q = from.take<float>(s.queries * dim);
     s.q_codes = from.take<std::int8_t>(s.queries * dim);
     s.q_factors = from.take<float>(s.queries);
     s.q_sums = from.take<std::int32_t>(s.queries * groups);
-    s.scores = from.take<float>(s.queries * s.stride);
+    s.scores = from.take<float>(s.queries * (s.keys + attention_margin));
     s.weights = from.take<float>(s.queries * attention_chunk);
     s.weight_codes = from.take<std::int8_t>(s.queries * 2 * attention_chunk);
     s.log_scales = from.take<float>(groups * s.keys);

@@ -97,6 +97,8 @@ struct attention_job {
 
 /// Keys whose weights are coded at a time, against what is the largest score so far: part of the definition.
 inline constexpr std::size_t attention_chunk = 256;
+/// Behind a row of scores: room for a tile that reaches beyond the last key.
+inline constexpr std::size_t attention_margin = 64;
 
 /// What attention carries from block to block of the keys, for one query and group of channels.
 struct attention_state {
@@ -106,15 +108,15 @@ struct attention_state {
     std::int32_t offsets[2][kv_step] = {};  ///< the sum of weights times zero points (4 bits) or of weights (8), plane by plane, lane by lane
 };
 
-/// What one call of attention works in: memory, not meaning. `queries` at a time look at `keys` at a time.
+/// What one call of attention works in: memory, not meaning. Up to `queries` at a time look at `keys` at a time; fewer queries at
+/// more keys, as far as the scores have room.
 struct attention_scratch {
     std::size_t queries = 0, keys = 0;
-    std::size_t stride = 0;             ///< from one row of scores to the next: room for a tile beyond the last key
     float* q = nullptr;                 ///< [queries, padded_dim]
     std::int8_t* q_codes = nullptr;     ///< [queries, padded_dim]
     float* q_factors = nullptr;         ///< [queries] what an integer score is multiplied with, beside the key's scale
     std::int32_t* q_sums = nullptr;     ///< [queries, groups]
-    float* scores = nullptr;            ///< [queries, stride] base-2 logarithms of the probabilities, but for a constant
+    float* scores = nullptr;            ///< [queries, keys + attention_margin] base-2 logarithms of the probabilities, but for a constant
     float* weights = nullptr;           ///< [queries, attention_chunk] ...
     std::int8_t* weight_codes = nullptr;  ///< ... or [queries, 2, attention_chunk] what values are multiplied with
     float* log_scales = nullptr;        ///< [groups, keys] log2 of the values' scales

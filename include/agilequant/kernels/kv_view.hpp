@@ -2,13 +2,11 @@
 /// Where keys and values stand in a cache: the layout, normative, and a borrowed view of it. Not the cache, which owns memory and
 /// fills it (model/kv_cache.hpp).
 ///
-/// Everything of one head follows each other, head by head. In 32 bits a token is a row of floats. In 8 and 4 bits 16 tokens are a
-/// *block*, in the portable tile (pack/tile.hpp) as the products of attention read it:
+/// Everything of one head follows each other, head by head. In 32 bits a token is a row of floats. In 8 and 4 bits codes lie in tiles
+/// (pack/tile.hpp) as the products of attention read them, from the beginning to the end:
 ///
-///     keys     a panel whose rows are the tokens and whose depth are the channels             code of (token, channel):
-///                                                                                               tile::at(token % 16, channel, dim)
-///     values   dim / 16 panels whose rows are 16 channels and whose depth are the tokens       panel channel / 16, in it
-///                                                                                               tile::at(channel % 16, token % 16, 16)
+///     keys     panels of 16 tokens, the portable tile with tokens as rows and channels as depth    tile<16, 4>::at(token, channel)
+///     values   one panel, with all channels as rows and tokens as depth                            tile<dim, 4>::at(channel, token)
 ///
 ///     bits   a code                                 beside each token of a head
 ///     32     float                                  nothing
@@ -16,17 +14,18 @@
 ///     4      0..15, x^ = s (code - z)               2 scales a group, and a byte of zero points: the key's in the low bits, the
 ///                                                   value's in the high bits
 ///
-///     dim = head_dim padded to 16; a group is `group` channels, or the head; row_bytes = dim * bits / 8
-///     block of tokens:        codes + (head * capacity + token / 16 * 16) * row_bytes, 16 row_bytes long
-///     scale, zero points:     scales[(head * groups + channel / group) * capacity + token], zeros[the same]
+///     dim = head_dim padded to 16; a group is `group` channels, or the head; row_bytes = dim * bits / 8, P = 8 / bits
+///     a head begins at             head * capacity * row_bytes
+///     key: byte, shift             token / 16 * 16 * row_bytes + (channel / 4P * 16 + token % 16) * 4 + channel % 4, channel / 4 % P * bits
+///     value: byte, shift           (token / 4P * dim + channel) * 4 + token % 4, token / 4 % P * bits
+///     scale, zero points:          scales[(head * groups + channel / group) * capacity + token], zeros[the same]
 ///
 /// Scales are bfloat16: no smaller range than float's, and read by a shift; 8 bits of them are enough, since codes are made with the
-/// scale as stored. Padding channels are 0 in value. So attention reads a head from its beginning to its end.
+/// scale as stored. Padding channels are 0 in value.
 ///
-/// Worked: 2 heads of 48 in groups of 32, capacity 64, 4 bits: a head has 2 groups, a row 24 bytes. Channel 37 of token 21 of head 1: its
-/// block begins at byte (64 + 16) * 24 = 1920. As a key it is row 5, position 37 of a panel: block 4 of 64 bytes, plane 1, byte 4 * 64 +
-/// 5 * 4 + 1 = 277, so the high bits of byte 2197. As a value it is row 5, position 5 of panel 2: 2 * 128 + 5 * 4 + 1 = 277 too, plane 1.
-/// The scale is number (1 * 2 + 1) * 64 + 21 = 213.
+/// Worked: 2 heads of 48 in groups of 32, capacity 64, 4 bits: a head has 2 groups, a row 24 bytes, head 1 begins at byte 1536. Channel 37
+/// of token 21: as a key 16 * 24 + (4 * 16 + 5) * 4 + 1 = 661, so byte 2197, and 37 / 4 is odd: the high bits. As a value (2 * 48 + 37) *
+/// 4 + 1 = 533, so byte 2069, and 21 / 4 is odd: the high bits. The scale is number (1 * 2 + 1) * 64 + 21 = 213.
 #pragma once
 
 #include <cstddef>
@@ -39,11 +38,11 @@
 
 namespace aq {
 
-inline constexpr std::size_t kv_step = 16;  ///< tokens of a block; channels are padded to it, and the capacity is a multiple of it
+inline constexpr std::size_t kv_step = 16;  ///< tokens of a panel; channels are padded to it, and the capacity is a multiple of it
 inline constexpr std::size_t max_head_dim = 256;
 inline constexpr std::size_t max_kv_heads = std::size_t{1} << 16;
 inline constexpr std::size_t max_kv_length = std::size_t{1} << 22;  ///< positions and sums stay exact far beyond any model's
-static_assert(kv_step == portable_tile::nr && kv_step == k_step, "aq: a block of tokens is a panel of keys and a step of values.");
+static_assert(kv_step == portable_tile::nr && kv_step == k_step, "aq: a panel of keys has as many tokens as a step of the depth of values.");
 
 enum class kv_side { key, value };
 
@@ -86,10 +85,13 @@ struct kv_view {
     }
     /// The place of a code of 8 or 4 bits among all codes of its side.
     [[nodiscard]] constexpr code_place code_at(kv_side side, std::size_t head, std::size_t token, std::size_t channel) const noexcept {
-        const std::size_t block = (head * capacity + token / kv_step * kv_step) * row_bytes();
-        code_place at = side == kv_side::key ? portable_tile::at(token % kv_step, channel, padded_dim(), bits)
-                                             : portable_tile::at(channel % kv_step, token % kv_step, kv_step, bits);
-        at.byte += block + (side == kv_side::key ? 0 : channel / kv_step * portable_tile::panel_bytes(kv_step, bits));
+        code_place at = portable_tile::at(token, channel, padded_dim(), bits);
+        if (side == kv_side::value) {
+            const std::size_t planes = static_cast<std::size_t>(8 / bits);
+            at.byte = (token / (4 * planes) * padded_dim() + channel) * 4 + token % 4;
+            at.shift = static_cast<int>(token / 4 % planes) * bits;
+        }
+        at.byte += head * capacity * row_bytes();
         return at;
     }
 };
@@ -107,7 +109,7 @@ static_assert([] {
     kv_view v;
     v.kv_heads = 2, v.head_dim = 48, v.capacity = 64, v.bits = 4, v.group = 32;
     return v.code_at(kv_side::key, 1, 21, 37).byte == 2197 && v.code_at(kv_side::key, 1, 21, 37).shift == 4 &&
-           v.code_at(kv_side::value, 1, 21, 37).byte == 2197 && v.scale_at(1, 37, 21) == 213;
+           v.code_at(kv_side::value, 1, 21, 37).byte == 2069 && v.code_at(kv_side::value, 1, 21, 37).shift == 4 && v.scale_at(1, 37, 21) == 213;
 }());
 
 /// unsupported_format: bits are not 32, 8, 4, or the group is no multiple of 16; bad_shape: no head or too many, a head_dim outside

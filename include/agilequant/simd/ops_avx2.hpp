@@ -32,7 +32,7 @@ struct ops : ops_defaults {
     static constexpr block_size block{4, 1};  ///< 8 sums in 16 bits, 2 of weights, 1 of activations, constants: 16 registers
     static constexpr std::size_t prefetch_bytes = 1024;
     static constexpr block_size attention_block{4, 1};
-    static constexpr int attention_streams = 2;
+    static constexpr int attention_streams = 1;
     static constexpr block_size block_of_one_row{1, 2};
     static constexpr std::size_t row_blocks_worth_unpacking = 16;
     template <int WeightMagnitude, int ActivationBits>

@@ -27,7 +27,7 @@ struct ops : ops_defaults {
     static constexpr std::size_t prefetch_bytes = 1024;
     static constexpr block_size block_of_one_row{1, 2};
     static constexpr block_size attention_block{6, 4};  ///< 24 sums, 4 of codes: heads of 64 and 128 channels are whole tiles
-    static constexpr int attention_streams = 4;
+    static constexpr int attention_streams = 8;
     static constexpr std::size_t row_blocks_worth_unpacking = 0;  ///< never: measured on Zen 4
     /// Masks of all lanes: the forms without a mask warn of an uninitialized register in gcc 12, to the same code.
     static constexpr __mmask16 all = 0xFFFF;

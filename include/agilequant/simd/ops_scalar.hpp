@@ -55,7 +55,7 @@ struct ops_defaults {
     static constexpr bool has_group_kinds =
         false;  ///< blocks are compiled for each group_kind: what the end of a group costs is felt
     static constexpr block_size attention_block{1, 1};  ///< rows of queries or weights by panels of keys or values
-    static constexpr int attention_streams = 1;         ///< panels by one query
+    static constexpr int attention_streams = 1;         ///< panels of values by one query
     static constexpr bool has_float_start = false;      ///< converts 32-bit sums by where they begin, see float_start
 
     /// How many steps of four products a row an i16_sums holds, of weights up to WeightMagnitude; 0: it has none.

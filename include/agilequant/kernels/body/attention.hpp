@@ -14,27 +14,33 @@ inline void clear_states(const query_block& b) {
     std::memset(b.scratch.results, 0, b.count * dim * sizeof(float));
 }
 
-/// The reference of every query and group, from the scores of `keys`.
-inline void find_references(const query_block& b, const log2_form& form, index_range keys) {
+/// The reference of every query and group, from `keys` of the block that begins at `block`.
+inline void find_references(const query_block& b, const log2_form& form, std::size_t block, index_range keys) {
     const plane_values planes = values_of_planes(form.steps);
     for (std::size_t i = 0; i < b.count; ++i) {
         const std::size_t seen = b.seen(i, keys);
         if (seen == 0) continue;
         for (std::size_t g = 0; g < b.job.cache.groups(); ++g) {
             const float* const logs = b.scratch.log_scales + g * b.scratch.keys;
-            const float so_far = b.state(i, g).reference;
-            raise_reference(b, i, g, planes, reference_of(form, b.scratch.scores + i * b.scratch.stride, logs, seen, so_far));
+            const float reference = reference_of(form, b.scores(i) + (keys.begin - block), logs, seen, b.state(i, g).reference);
+            raise_reference(b, i, g, planes, reference);
         }
     }
 }
 
+/// A chunk of keys, and where it stands in the scores and in the prepared scales.
+struct chunk_place {
+    index_range keys;
+    std::size_t in_scores, in_scales;
+};
+
 /// Weights of a chunk by the softmax, and with them values in float.
-inline void attend_softmax(const query_block& b, index_range keys, index_range chunk) {
+inline void attend_softmax(const query_block& b, const chunk_place& at) {
     const kv_view& cache = b.job.cache;
-    const std::size_t offset = chunk.begin - keys.begin;
+    const index_range chunk = at.keys;
     for (std::size_t i = 0; i < b.count; ++i) {
         const std::size_t rounded_up = round_up(b.seen(i, chunk), kv_step);
-        float* const e = b.scratch.scores + i * b.scratch.stride + offset;
+        float* const e = b.scores(i) + at.in_scores;
         add_exponentials(e, rounded_up, b.state(i, 0).reference, e, b.state(i, 0).divisor);
         if (chunk.begin == 0) b.state(i, 0).first = e[0];
         for (std::size_t g = 1; g < cache.groups(); ++g) b.state(i, g) = b.state(i, 0);
@@ -42,7 +48,7 @@ inline void attend_softmax(const query_block& b, index_range keys, index_range c
     for (std::size_t g = 0; g < cache.groups(); ++g) {
         const std::size_t place = b.scale_at(g, chunk.begin);
         for (std::size_t i = 0; i < b.count; ++i) {
-            const float* const e = b.scratch.scores + i * b.scratch.stride + offset;
+            const float* const e = b.scores(i) + at.in_scores;
             float* const weights = weights_of(b, i);
             for (std::size_t j = 0; j < round_up(b.seen(i, chunk), kv_step); j += ops::lanes) {
                 ops::f32 weight = ops::load_f32(e + j);
@@ -63,20 +69,20 @@ inline float weight_of_codes(const std::int8_t* codes, plane_values planes) {
 
 /// Codes of a chunk, and with them values: integers, but for a float cache.
 template <int Bits, int Steps>
-void attend_coded(const query_block& b, index_range keys, index_range chunk) {
+void attend_coded(const query_block& b, const chunk_place& at) {
     const kv_view& cache = b.job.cache;
-    const std::size_t offset = chunk.begin - keys.begin;
+    const index_range chunk = at.keys;
     const plane_values planes = values_of_planes(Steps);
     for (std::size_t g = 0; g < cache.groups(); ++g) {
-        const float* const logs = b.scratch.log_scales + g * b.scratch.keys + offset;
-        const float* const inverses = b.scratch.inverse_scales + g * b.scratch.keys + offset;
+        const float* const logs = b.scratch.log_scales + g * b.scratch.keys + at.in_scales;
+        const float* const inverses = b.scratch.inverse_scales + g * b.scratch.keys + at.in_scales;
         const std::uint8_t* const zeros = Bits == 4 ? cache.zeros + b.scale_at(g, chunk.begin) : nullptr;
         for (std::size_t i = 0; i < b.count; ++i) {
             fetch_pieces(b, i, chunk);
             attention_state& state = b.state(i, g);
             std::int8_t* const codes = codes_of(b, i);
             if (chunk.begin % keys_in_32_bits == 0 && chunk.begin != 0) take_sums(b, i, g, planes, 1.0F);
-            encode_chunk<Bits, Steps>(b.scratch.scores + i * b.scratch.stride + offset, logs, inverses, zeros,
+            encode_chunk<Bits, Steps>(b.scores(i) + at.in_scores, logs, inverses, zeros,
                                       round_up(b.seen(i, chunk), kv_step), state, codes, weights_of(b, i));
             const float first = Bits == 32 ? weights_of(b, i)[0] : weight_of_codes(codes, planes);
             if (chunk.begin == 0) state.first = rounded(first * inverses[0]);
@@ -87,10 +93,10 @@ void attend_coded(const query_block& b, index_range keys, index_range chunk) {
 }
 
 template <int Bits>
-void attend_chunk(const query_block& b, const log2_form& form, index_range keys, index_range chunk) {
-    if (!form.is_coded) attend_softmax(b, keys, chunk);
-    else if (form.steps == 1) attend_coded<Bits, 1>(b, keys, chunk);
-    else attend_coded<Bits, 2>(b, keys, chunk);
+void attend_chunk(const query_block& b, const log2_form& form, const chunk_place& at) {
+    if (!form.is_coded) attend_softmax(b, at);
+    else if (form.steps == 1) attend_coded<Bits, 1>(b, at);
+    else attend_coded<Bits, 2>(b, at);
 }
 
 /// Of the values of a group up to `length`. Scales are positive, so their bits are in their order.
@@ -129,22 +135,36 @@ inline void finish(const query_block& b, const log2_form& form) {
     }
 }
 
+/// Scales and references: of all keys of a block where the reference stays, else of each chunk before it is coded.
+inline void prepare_weights(const query_block& b, const log2_form& form, std::size_t block, index_range keys) {
+    if (form.is_coded) prepare_scales(b, keys);
+    find_references(b, form, block, keys);
+}
+
 template <int Bits>
 void attend(const query_block& b, const log2_form& form) {
     prepare_queries(b);
     clear_states(b);
-    const std::size_t length = b.length(b.last()), step = b.scratch.keys;
-    for (std::size_t begin = 0; begin < length; begin += step) {
-        const std::size_t end = round_up(length, kv_step);
-        const index_range keys{begin, begin + step < end ? begin + step : end};
+    const bool moves = form.is_one_pass();
+    const std::size_t length = round_up(b.length(b.last()), kv_step);
+    for (std::size_t begin = 0; begin < length; begin += b.room) {
+        const index_range keys{begin, begin + b.room < length ? begin + b.room : length};
         score_block(b, keys);
-        if (form.is_coded) prepare_scales(b, keys);
-        find_references(b, form, keys);
-        for (std::size_t at = keys.begin; at < keys.end; at += attention_chunk) {
-            attend_chunk<Bits>(b, form, keys, {at, at + attention_chunk < keys.end ? at + attention_chunk : keys.end});
+        if (!moves) prepare_weights(b, form, begin, keys);
+        for (std::size_t at = begin; at < keys.end; at += attention_chunk) {
+            const index_range chunk{at, at + attention_chunk < keys.end ? at + attention_chunk : keys.end};
+            if (moves) prepare_weights(b, form, begin, chunk);
+            attend_chunk<Bits>(b, form, {chunk, at - begin, moves ? 0 : at - begin});
         }
     }
     finish(b, form);
+}
+
+/// Keys whose scores there is room for: more of them for few queries, so that long stretches of keys, then of values, are read.
+inline std::size_t keys_together(const attention_scratch& s, const log2_form& form, std::size_t queries) {
+    if (!form.is_one_pass()) return s.keys;
+    const std::size_t room = s.queries * (s.keys + attention_margin) / queries - attention_margin;
+    return room / attention_chunk * attention_chunk;
 }
 
 /// The kernel of the table.
@@ -156,7 +176,7 @@ inline void attention(const attention_job& job, const attention_scratch& scratch
         const std::size_t queries = job.q.rows * (end - head);
         for (std::size_t first = 0; first < queries; first += scratch.queries) {
             const std::size_t count = queries - first < scratch.queries ? queries - first : scratch.queries;
-            const query_block b{job, scratch, head / group, head, end - head, first, count, queries};
+            const query_block b{job, scratch, head / group, head, end - head, first, count, queries, keys_together(scratch, form, count)};
             if (job.cache.bits == 32) attend<32>(b, form);
             else if (job.cache.bits == 8) attend<8>(b, form);
             else attend<4>(b, form);

@@ -54,7 +54,10 @@ struct query_block {
     const attention_scratch& scratch;
     std::size_t kv_head, first_head, heads;
     std::size_t first, count;
-    std::size_t all;  ///< queries of the head, in all blocks
+    std::size_t all;   ///< queries of the head, in all blocks
+    std::size_t room;  ///< for scores of so many keys at a time
+
+    [[nodiscard]] AQ_INLINE float* scores(std::size_t i) const { return scratch.scores + i * (room + attention_margin); }
 
     [[nodiscard]] AQ_INLINE std::size_t row(std::size_t i) const { return (first + i) / heads; }
     [[nodiscard]] AQ_INLINE std::size_t head(std::size_t i) const { return first_head + (first + i) % heads; }
@@ -73,7 +76,7 @@ struct query_block {
     [[nodiscard]] AQ_INLINE std::size_t scale_at(std::size_t g, std::size_t key) const {
         return (kv_head * job.cache.groups() + g) * job.cache.capacity + key;
     }
-    /// The bytes of the block of tokens, or the row of floats, that `key` begins.
+    /// The bytes of the tokens, or the row of floats, that `key`, a multiple of 16, begins.
     [[nodiscard]] AQ_INLINE const std::uint8_t* bytes(const void* side, std::size_t key) const {
         return static_cast<const std::uint8_t*>(side) + (kv_head * job.cache.capacity + key) * job.cache.row_bytes();
     }
@@ -200,7 +203,7 @@ void score_tile(const query_block& b, std::size_t query, std::size_t key, index_
         for (std::size_t r = 0; r < (rows < Rows ? rows : Rows); ++r) {
             const ops::i32 q_sum = ops::broadcast_i32(b.scratch.q_sums[(query + r) * groups + g]);
             const ops::f32 factor = number(b.scratch.q_factors[query + r]);
-            float* const out = b.scratch.scores + (query + r) * b.scratch.stride + (key - keys.begin);
+            float* const out = b.scores(query + r) + (key - keys.begin);
             AQ_UNROLL for (int v = 0; v < kernel::columns; ++v) {  // rows have room for what stands in
                 const ops::i32 exact = ops::sub(totals.of(r, static_cast<std::size_t>(v)), ops::mul(zeros[v], q_sum));
                 ops::f32 score = ops::mul(ops::to_float(exact), ops::mul(scales[v], factor));
@@ -241,7 +244,7 @@ void score_codes(const query_block& b, index_range keys) {
 template <int Bits>
 void score_codes(const query_block& b, index_range keys) {
     constexpr block_size tile = ops::attention_block;
-    if (b.count == 1) score_codes<Bits, 1, ops::attention_streams>(b, keys);
+    if (b.count == 1) score_codes<Bits, 1, 1>(b, keys);  // one stream from memory, as it lies there
     else score_codes<Bits, tile.rows, tile.panels>(b, keys);
 }
 
@@ -254,7 +257,7 @@ inline void score_block(const query_block& b, index_range keys) {
     if (b.job.cache.bits == 4) score_codes<4>(b, keys);
     for (std::size_t i = 0; i < b.count; ++i) {
         const std::size_t seen = b.seen(i, keys);
-        float* const scores = s.scores + i * s.stride;
+        float* const scores = b.scores(i);
         if (b.job.cache.bits == 32)
             score_floats(s.q + i * dim, reinterpret_cast<const float*>(b.bytes(b.job.cache.keys, keys.begin)), dim,
                          round_up(seen, kv_step), s.q_factors[i], scores);

@@ -12,63 +12,76 @@ static_assert(products_within(0x7FFFFFFF, weight_codes(8).high, 128) >= static_c
 static_assert(products_within(32767, weight_codes(4).high, 128) == products_within(32767, weight_codes(4).high, 127),
               "aq: 16-bit sums are as deep for weights down to -128 as for activations.");
 
-/// sums += weights times values: up to Rows rows of weights from `row` on (two a query) by up to Panels panels of channels.
+/// sums += weights times values of tokens at places `tokens` of the chunk that begins at `chunk`: up to Rows rows of weights from `row` on
+/// (two a query) by up to Panels of the panels.
 template <int Bits, int Rows, int Panels>
-void add_values(const query_block& b, std::size_t row, index_range panels_there, index_range chunk, std::size_t depth) {
+void add_values(const query_block& b, std::size_t row, index_range panels, std::size_t chunk, index_range tokens) {
     using codes = packed_codes<Bits>;
     using kernel = micro_kernel<scheme_of<codes, 8>, codes, Rows, Panels, 1>;
-    const std::size_t dim = b.job.cache.padded_dim(), rows = 2 * b.count - row, panel = panels_there.begin,
-                      panels = panels_there.size();
+    const std::size_t rows = 2 * b.count - row;
+    const std::uint8_t* const values = b.bytes(b.job.cache.values, chunk + tokens.begin);
     interleaved_inputs<Rows, Panels> in;
-    in.apart = b.job.cache.row_bytes() * kv_step;
+    in.apart = b.job.cache.padded_dim() * gemm_tile::kr;
     AQ_UNROLL for (int r = 0; r < Rows; ++r) {
         const std::size_t at = row + (static_cast<std::size_t>(r) < rows ? static_cast<std::size_t>(r) : rows - 1);
-        in.a[r] = b.scratch.weight_codes + at * attention_chunk;
+        in.a[r] = b.scratch.weight_codes + at * attention_chunk + tokens.begin;
     }
     AQ_UNROLL for (int p = 0; p < Panels; ++p) {
-        const std::size_t at = panel + (static_cast<std::size_t>(p) < panels ? static_cast<std::size_t>(p) : panels - 1);
-        in.w[p] = b.bytes(b.job.cache.values, chunk.begin) + at * kernel::k_step_bytes;
+        const std::size_t at = static_cast<std::size_t>(p) < panels.size() ? static_cast<std::size_t>(p) : panels.size() - 1;
+        in.w[p] = values + (panels.begin + at) * step_bytes;
     }
     tile_sums<kernel, Rows> totals;
-    totals.multiply(in, 0, depth);
+    totals.multiply(in, 0, tokens.size());
     for (std::size_t r = 0; r < (rows < Rows ? rows : Rows); ++r) {
-        std::int32_t* const out = b.scratch.sums + (row + r) * dim + panel * kv_step;
+        std::int32_t* const out = b.scratch.sums + (row + r) * b.job.cache.padded_dim() + panels.begin * kv_step;
         const auto add = [&](std::size_t v) {
             ops::store_i32(out + v * ops::lanes, ops::add(ops::load_i32(out + v * ops::lanes), totals.of(r, v)));
         };
-        if (panels >= Panels) {
+        if (panels.size() >= Panels) {
             AQ_UNROLL for (std::size_t v = 0; v < kernel::columns; ++v) add(v);
         } else {
-            for (std::size_t v = 0; v < vectors * panels; ++v) add(v);
+            for (std::size_t v = 0; v < vectors * panels.size(); ++v) add(v);
         }
     }
 }
 
-/// All queries by the channels of one group.
-template <int Bits, int Rows, int Panels>
-void add_values(const query_block& b, index_range channels, index_range chunk) {
-    const std::size_t last_panel = channels.end / kv_step;
-    for (std::size_t panel = channels.begin / kv_step; panel < last_panel; panel += Panels) {
-        for (std::size_t row = 0; row < 2 * b.count; row += Rows) {
-            const std::size_t last = row + Rows <= 2 * b.count ? (row + Rows - 1) / 2 : b.last();
+/// All queries by the panels of one group.
+template <int Bits>
+void add_values_of_queries(const query_block& b, index_range panels, index_range chunk) {
+    constexpr std::size_t height = ops::attention_block.rows, width = ops::attention_block.panels;
+    for (std::size_t panel = panels.begin; panel < panels.end; panel += width) {
+        for (std::size_t row = 0; row < 2 * b.count; row += height) {
+            const std::size_t last = row + height <= 2 * b.count ? (row + height - 1) / 2 : b.last();
             const std::size_t depth = round_up(b.seen(last, chunk), kv_step);
-            if (depth != 0) add_values<Bits, Rows, Panels>(b, row, {panel, last_panel}, chunk, depth);
+            if (depth != 0) add_values<Bits, height, width>(b, row, {panel, panels.end}, chunk.begin, {0, depth});
         }
+    }
+}
+
+/// One query: values are read in the order in which they lie in memory, or nearly so, a few blocks of tokens at a time.
+template <int Bits>
+void add_values_of_query(const query_block& b, index_range panels, index_range chunk) {
+    constexpr std::size_t width = ops::attention_streams, few = kv_step;
+    const std::size_t depth = round_up(b.seen(0, chunk), kv_step), step = panels.size() <= width ? attention_chunk : few;
+    for (std::size_t at = 0; at < depth; at += step) {
+        const index_range tokens{at, at + step < depth ? at + step : depth};
+        for (std::size_t panel = panels.begin; panel < panels.end; panel += width)
+            add_values<Bits, 2, width>(b, 0, {panel, panels.end}, chunk.begin, tokens);
     }
 }
 
 template <int Bits>
 void add_values(const query_block& b, index_range channels, index_range chunk) {
-    constexpr block_size tile = ops::attention_block;
-    if (b.count == 1) add_values<Bits, 2, ops::attention_streams>(b, channels, chunk);
-    else add_values<Bits, tile.rows, tile.panels>(b, channels, chunk);
+    const index_range panels{channels.begin / kv_step, channels.end / kv_step};
+    if (b.count == 1) add_values_of_query<Bits>(b, panels, chunk);
+    else add_values_of_queries<Bits>(b, panels, chunk);
 }
 
 /// Values of one panel of channels and four tokens, as floats; `at` is the first token's place in the chunk.
 template <int Bits>
 struct value_reader {
-    const std::uint8_t* panel;  ///< of the chunk's first block of tokens
-    std::size_t apart;          ///< from one block to the next
+    const std::uint8_t* panel;  ///< of the chunk's first tokens
+    std::size_t apart;          ///< from one step of the tile, or row of floats, to the next
     const std::uint8_t* zeros;
 
     template <int Token>
@@ -78,8 +91,8 @@ struct value_reader {
     }
     AQ_INLINE void read(std::size_t at, int v, ops::f32 (&out)[4]) const {
         constexpr std::size_t planes = 8 / Bits;
-        const std::size_t step = at % kv_step / gemm_tile::kr, part = static_cast<std::size_t>(v * ops::lanes) * gemm_tile::kr;
-        const ops::codes stored = ops::load_codes(panel + at / kv_step * apart + step / planes * step_bytes + part);
+        const std::size_t step = at / gemm_tile::kr, part = static_cast<std::size_t>(v * ops::lanes) * gemm_tile::kr;
+        const ops::codes stored = ops::load_codes(panel + step / planes * apart + part);
         const ops::codes raw = step % planes == 0 ? packed_codes<Bits>::plane(stored, 0) : packed_codes<Bits>::plane(stored, planes - 1);
         out[0] = value<0>(raw, at), out[1] = value<1>(raw, at), out[2] = value<2>(raw, at), out[3] = value<3>(raw, at);
     }
@@ -121,10 +134,9 @@ template <int Bits>
 void add_weighted(const query_block& b, index_range channels, index_range chunk, const std::uint8_t* zeros) {
     const kv_view& cache = b.job.cache;
     const std::uint8_t* const values = b.bytes(cache.values, chunk.begin);
-    const std::size_t apart = Bits == 32 ? cache.row_bytes() : cache.row_bytes() * kv_step;
-    const std::size_t panel_bytes = Bits == 32 ? kv_step * sizeof(float) : portable_tile::panel_bytes(kv_step, Bits == 32 ? 8 : Bits);
+    const std::size_t apart = Bits == 32 ? cache.row_bytes() : cache.padded_dim() * gemm_tile::kr;
     for (std::size_t c = channels.begin; c < channels.end; c += kv_step) {
-        const value_reader<Bits> reader{values + c / kv_step * panel_bytes, apart, zeros};
+        const value_reader<Bits> reader{values + c * 4, apart, zeros};  // a float, or four tokens' codes
         for (std::size_t i = 0; i < b.count; ++i) {
             add_weighted<Bits>(reader, weights_of(b, i), b.seen(i, chunk), b.scratch.results + i * cache.padded_dim() + c);
         }

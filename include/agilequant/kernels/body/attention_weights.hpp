@@ -75,7 +75,8 @@ AQ_INLINE ops::f32 logarithm(ops::f32 scale) {
     return ops::add(ops::mul(s, q), ops::to_float(e));
 }
 
-/// Scales of the values of `keys` in the forms that coding asks for; without scales, and beyond the last token, as if they were 1.
+/// Scales of the values of `keys` in the forms that coding asks for, from the beginning of their rows; without scales, and beyond the last
+/// token, as if they were 1.
 inline void prepare_scales(const query_block& b, index_range keys) {
     const kv_view& cache = b.job.cache;
     for (std::size_t g = 0; g < cache.groups(); ++g) {

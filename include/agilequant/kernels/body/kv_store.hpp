@@ -4,27 +4,25 @@
 namespace aq {
 namespace AQ_ISA {
 
-/// The codes of one token of a head to their places; `block` is the token's block in the cache.
+/// The codes of one token of a head to their places; `head` is where its codes begin.
 template <int Bits>
-void scatter_key(const std::uint8_t* codes, std::size_t token, std::size_t dim, std::uint8_t* block) {
+void scatter_key(const std::uint8_t* codes, std::size_t token, std::size_t dim, std::uint8_t* head) {
     constexpr std::size_t kr = gemm_tile::kr, planes = 8 / Bits;
-    std::uint8_t* out = block + token % kv_step * kr;
+    std::uint8_t* out = head + token / kv_step * kv_step * dim * Bits / 8 + token % kv_step * kr;
     for (std::size_t c = 0; c < dim; c += kr * planes, out += gemm_tile::nr * kr) {
         for (std::size_t j = 0; j < kr; ++j)
             out[j] = static_cast<std::uint8_t>(Bits == 8 ? codes[c + j] : codes[c + j] | codes[c + kr + j] << 4);
     }
 }
 template <int Bits>
-void scatter_value(const std::uint8_t* codes, std::size_t token, std::size_t dim, std::uint8_t* block) {
+void scatter_value(const std::uint8_t* codes, std::size_t token, std::size_t dim, std::uint8_t* head) {
     constexpr std::size_t kr = gemm_tile::kr, planes = 8 / Bits;
-    const std::size_t step = token % kv_step / kr;
+    const std::size_t step = token / kr;
     const int shift = static_cast<int>(step % planes) * Bits;
-    std::uint8_t* out = block + step / planes * gemm_tile::nr * kr + token % kr;
-    for (std::size_t c = 0; c < dim; c += kv_step, out += portable_tile::panel_bytes(kv_step, Bits)) {
-        for (std::size_t i = 0; i < kv_step; ++i) {
-            std::uint8_t& byte = out[i * kr];
-            byte = static_cast<std::uint8_t>(Bits == 8 ? codes[c + i] : (byte & 0xF0 >> shift) | codes[c + i] << shift);
-        }
+    std::uint8_t* const out = head + step / planes * dim * kr + token % kr;
+    for (std::size_t c = 0; c < dim; ++c) {
+        std::uint8_t& byte = out[c * kr];
+        byte = static_cast<std::uint8_t>(Bits == 8 ? codes[c] : (byte & 0xF0 >> shift) | codes[c] << shift);
     }
 }
 
@@ -53,9 +51,8 @@ void store_token(const kv_store_job& job, kv_side side, std::size_t head, std::s
     }
     std::uint8_t bytes[max_head_dim];
     for (std::size_t c = 0; c < dim; ++c) bytes[c] = static_cast<std::uint8_t>(codes[c] + (Bits == 8 ? 128 : 0));
-    std::uint8_t* const block =
-        (is_key ? job.keys : job.values) + (head * cache.capacity + token / kv_step * kv_step) * cache.row_bytes();
-    (is_key ? scatter_key<Bits> : scatter_value<Bits>)(bytes, token, dim, block);
+    std::uint8_t* const begin = (is_key ? job.keys : job.values) + head * cache.capacity * cache.row_bytes();
+    (is_key ? scatter_key<Bits> : scatter_value<Bits>)(bytes, token, dim, begin);
 }
 
 /// The kernel of the table.

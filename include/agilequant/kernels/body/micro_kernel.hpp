@@ -63,14 +63,27 @@ struct block_inputs {
     const std::int8_t* a[Rows];
     const std::int8_t* prepared[Rows] = {};  ///< see row_preparer
 
-    /// From a panel's k_step, of so many bytes, to the next.
-    static constexpr std::size_t from_step_to_step(std::size_t bytes) { return bytes; }
+    /// Where piece `piece` of k_step k of a panel begins, of which a k_step has `Pieces`.
+    template <int Pieces>
+    static constexpr std::size_t offset(std::size_t k, int piece) {
+        return (k * Pieces + static_cast<std::size_t>(piece)) * step_bytes;
+    }
+    /// How far ahead codes are fetched, and whether. A few rows are bound by arithmetic and memory at once; one row is bound by memory
+    /// alone, and there the hardware, which sees long streams, does better by itself.
+    template <int Stored>
+    static constexpr bool fetches_ahead = Rows > 1 && Stored < 8 && ops::prefetch_bytes != 0;
+    static constexpr std::size_t bytes_ahead() { return ops::prefetch_bytes; }
 };
-/// The same where the panels' k_steps take turns in memory.
+/// The same where the panels' pieces take turns in memory.
 template <int Rows, int Panels>
 struct interleaved_inputs : block_inputs<Rows, Panels> {
-    std::size_t apart = 0;
-    [[nodiscard]] AQ_INLINE std::size_t from_step_to_step(std::size_t) const { return apart; }
+    std::size_t apart = 0;  ///< from a piece of a panel to its next
+    template <int Pieces>
+    [[nodiscard]] AQ_INLINE std::size_t offset(std::size_t k, int piece) const {
+        return (k * Pieces + static_cast<std::size_t>(piece)) * apart;
+    }
+    template <int>
+    static constexpr bool fetches_ahead = false;
 };
 
 template <class Scheme, class Codes, int Rows, int Panels, int Parts>
@@ -128,28 +141,30 @@ private:
     /// `IsFirst`: the partial sums have no value yet.
     template <bool IsFirst, class Inputs, class Partial>
     static AQ_INLINE void one_k_step(const Inputs& in, std::size_t k, Partial (&partials)[Rows][columns]) {
-        if constexpr (Rows > 1 && Codes::stored < 8 && ops::prefetch_bytes != 0) prefetch(in, k);
+        if constexpr (Inputs::template fetches_ahead<Codes::stored>) prefetch(in, k);
         ops::row_quads a[Rows];
         AQ_UNROLL for (int r = 0; r < Rows; ++r) a[r] = ops::load_quads(in.a[r] + k * k_step);
-        all_steps<IsFirst>(in, k * in.from_step_to_step(k_step_bytes), a, partials,
+        all_steps<IsFirst>(in, k, a, partials,
                            std::make_integer_sequence<int, steps_in_k_step / Scheme::steps_at_once>{});
     }
     template <bool IsFirst, class Inputs, class Partial, int... I>
-    static AQ_INLINE void all_steps(const Inputs& in, std::size_t byte, const ops::row_quads (&a)[Rows],
+    static AQ_INLINE void all_steps(const Inputs& in, std::size_t k, const ops::row_quads (&a)[Rows],
                                     Partial (&partials)[Rows][columns], std::integer_sequence<int, I...>) {
         (steps < IsFirst && I == 0,
-         I * Scheme::steps_at_once > (in, byte, a, partials, std::make_integer_sequence<int, Scheme::steps_at_once>{}), ...);
+         I * Scheme::steps_at_once > (in, k, a, partials, std::make_integer_sequence<int, Scheme::steps_at_once>{}), ...);
     }
 
-    /// The products of steps First + I of a k_step whose codes begin at `byte`.
+    /// The products of steps First + I of k_step k.
     template <bool IsFirst, int First, class Inputs, class Partial, int... I>
-    static AQ_INLINE void steps(const Inputs& in, std::size_t byte, const ops::row_quads (&a)[Rows],
+    static AQ_INLINE void steps(const Inputs& in, std::size_t k, const ops::row_quads (&a)[Rows],
                                 Partial (&partials)[Rows][columns], std::integer_sequence<int, I...>) {
         ops::codes w[columns][sizeof...(I)];
         AQ_UNROLL for (int v = 0; v < columns; ++v) {
             const int part = v % column_block::of_panel * ops::lanes * gemm_tile::kr;
-            const std::uint8_t* const from = in.w[v / column_block::of_panel] + byte + part;
-            ((w[v][I] = Codes::plane(ops::load_codes(from + (First + I) / planes * step_bytes), (First + I) % planes)), ...);
+            const std::uint8_t* const from = in.w[v / column_block::of_panel] + part;
+            constexpr int pieces = steps_in_k_step / planes;
+            ((w[v][I] = Codes::plane(ops::load_codes(from + in.template offset<pieces>(k, (First + I) / planes)), (First + I) % planes)),
+             ...);
         }
         AQ_UNROLL for (int r = 0; r < Rows; ++r) {
             const ops::quads quads[] = {ops::template quad<First + I>(a[r])...};
@@ -160,15 +175,13 @@ private:
         }
     }
 
-    /// A few rows are bound by arithmetic and memory at once, so weights are fetched ahead. One row is bound by memory alone; there
-    /// the hardware, which sees long streams, does better by itself.
     template <class Inputs>
     static AQ_INLINE void prefetch(const Inputs& in, std::size_t k) {
-        constexpr std::size_t ahead = ops::prefetch_bytes;
+        constexpr std::size_t ahead = Inputs::bytes_ahead();
         AQ_UNROLL for (int p = 0; p < Panels; ++p) {
             AQ_UNROLL for (std::size_t line = 0; line < k_step_bytes; line += cache_line_bytes) {
                 // an address, not a pointer: what lies behind the panel's end is asked for but never read
-                const std::uintptr_t address = reinterpret_cast<std::uintptr_t>(in.w[p]) + k * in.from_step_to_step(k_step_bytes) + ahead + line;
+                const std::uintptr_t address = reinterpret_cast<std::uintptr_t>(in.w[p]) + k * k_step_bytes + ahead + line;
                 __builtin_prefetch(reinterpret_cast<const void*>(address));
             }
         }
