@@ -453,6 +453,38 @@ TEST_CASE("numbers that are none") {
     }
 }
 
+TEST_CASE("scores of any size: the largest gets the whole weight") {
+    std::size_t compared = 0;
+    for (std::size_t i = 0; i < 210; ++i)
+        for (const float scale : {1e5F, 1e6F, 1e7F, 1e9F, 1e20F, 1e33F}) {
+            attention_case c = case_number(i);
+            c.is_exact = c.is_flat = c.has_slopes = false;
+            c.rows = 1, c.head_dim = std::max<std::size_t>(c.head_dim, 16);
+            CAPTURE(text(c));
+            CAPTURE(scale);
+            attention_operands o(c);
+            o.scale = scale;
+            const attention_outcome r = attend(aq::scalar::table, c, o);
+            for (const aq::kernel_table* kernels : runnable_kernels()) REQUIRE(differing(attend(*kernels, c, o), r) == 0);
+            const cache_numbers numbers(o.cache.view());
+            for (std::size_t h = 0; h < c.heads; ++h) {
+                const expected_row e(c, o, numbers, h, 0);
+                std::vector<double> sorted = e.t;
+                std::sort(sorted.rbegin(), sorted.rend());
+                const double error = *std::max_element(e.score_error.begin(), e.score_error.end());
+                if (sorted.size() > 1 && sorted[0] - sorted[1] < 40 + 8 * error) continue;
+                const std::size_t top = static_cast<std::size_t>(std::max_element(e.t.begin(), e.t.end()) - e.t.begin());
+                const double* const value = numbers.row(aq::kv_side::value, h / (c.heads / c.kv_heads), top);
+                if (c.coding == probability_coding::log2_paper) continue;  // not divided by what that weight is
+                ++compared;
+                for (std::size_t k = 0; k < c.head_dim; ++k)
+                    REQUIRE(std::abs(static_cast<double>(r.out.at(0, h * c.head_dim + k)) - value[k]) <=
+                            4 * u * std::abs(value[k]));
+            }
+        }
+    CHECK(compared > 1000);
+}
+
 TEST_CASE("2^x against double") {
     double worst = 0;
     for (float x = 0.0F; x >= -126.0F; x = x - 0x1p-13F - 0x1p-14F * x / 126.0F) {

@@ -134,7 +134,7 @@ TEST_CASE("reset: capacity, empty models, and sessions without one") {
 }
 
 TEST_CASE("the cache takes what its bits say") {
-    const aq::model_config c = tiny_configs()[3];  // heads of 36: 48 channels, two groups in 4 bits
+    const aq::model_config c = tiny_configs()[3];  // heads of 36: 48 channels, one group
     const token_list tokens = tiny_tokens(c, 10);
     const auto used = [&](int bits) {
         const aq::llama model = tiny_model(c, tiny_options(16, 16, bits));
@@ -144,7 +144,7 @@ TEST_CASE("the cache takes what its bits say") {
     };
     CHECK(used(32) == 10 * 4 * 2 * 48 * 4);
     CHECK(used(8) == 10 * 4 * 2 * (48 + 2));
-    CHECK(used(4) == 10 * 4 * 2 * (24 + 2 * 2 + 1));
+    CHECK(used(4) == 10 * 4 * (2 * (24 + 2) + 1));
 }
 
 TEST_CASE("a cache in 8 bits is nearer to float than one in 4, and both are near") {

@@ -134,11 +134,11 @@ struct signed_log2 {
     return multiply_add(s, q, static_cast<float>(e));
 }
 
-/// The smallest integer that is not below x; x itself where |x| >= 2^22 or x is NaN.
+/// The smallest integer that is not below x; x itself where |x| >= 2^23, which is one, or x is NaN.
 [[nodiscard]] AQ_INLINE float ceiling(float x) noexcept {
-    if (!(x > -4194304.0F && x < 4194304.0F)) return x;
-    const float nearest = round_half_even(x);
-    return nearest < x ? nearest + 1.0F : nearest;
+    if (!(x > -8388608.0F && x < 8388608.0F)) return x;
+    const auto truncated = static_cast<float>(static_cast<std::int32_t>(x));
+    return truncated < x ? truncated + 1.0F : truncated;
 }
 
 }  // namespace aq
