@@ -14,6 +14,7 @@
 /// To add one: simd/ops_<isa>.hpp, a block below, its tag in isa/list.hpp and its row in dispatch/dispatch.hpp.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -21,6 +22,7 @@
 
 #include "agilequant/core/bits.hpp"
 #include "agilequant/core/exact_float.hpp"
+#include "agilequant/elementwise/exp_constants.hpp"
 #include "agilequant/isa/list.hpp"
 #include "agilequant/kernels/jobs.hpp"
 #include "agilequant/quant/log2.hpp"
@@ -68,6 +70,8 @@
 
 #include "agilequant/kernels/body/rows.hpp"
 
+#include "agilequant/kernels/body/row_sources.hpp"
+
 #include "agilequant/kernels/body/quantize.hpp"
 
 #include "agilequant/kernels/body/attention_scores.hpp"
@@ -109,6 +113,8 @@ AQ_REGION_BEGIN("sse4.1")
 #include "agilequant/kernels/body/gemm_float.hpp"
 
 #include "agilequant/kernels/body/rows.hpp"
+
+#include "agilequant/kernels/body/row_sources.hpp"
 
 #include "agilequant/kernels/body/quantize.hpp"
 
@@ -155,6 +161,8 @@ AQ_REGION_BEGIN("avx2")
 #include "agilequant/kernels/body/gemm_float.hpp"
 
 #include "agilequant/kernels/body/rows.hpp"
+
+#include "agilequant/kernels/body/row_sources.hpp"
 
 #include "agilequant/kernels/body/quantize.hpp"
 
@@ -234,6 +242,8 @@ AQ_REGION_BEGIN("avx2,avx512f,avx512bw,avx512vl,avx512vnni")
 
 #include "agilequant/kernels/body/rows.hpp"
 
+#include "agilequant/kernels/body/row_sources.hpp"
+
 #include "agilequant/kernels/body/quantize.hpp"
 #undef AQ_ISA
 #if !AQ_BUILD_AVX512VNNI
@@ -303,6 +313,8 @@ AQ_KERNEL_TABLE(with_products(avx512vnni::table))
 
 #include "agilequant/kernels/body/rows.hpp"
 
+#include "agilequant/kernels/body/row_sources.hpp"
+
 #include "agilequant/kernels/body/quantize.hpp"
 
 #include "agilequant/kernels/body/attention_scores.hpp"
@@ -341,6 +353,8 @@ AQ_REGION_BEGIN("arch=armv8.2-a+dotprod")
 #include "agilequant/kernels/body/products.hpp"
 
 #include "agilequant/kernels/body/rows.hpp"
+
+#include "agilequant/kernels/body/row_sources.hpp"
 
 #include "agilequant/kernels/body/quantize.hpp"
 

@@ -7,6 +7,7 @@
 
 #include "agilequant/core/matrix_view.hpp"
 #include "agilequant/kernels/kv_view.hpp"
+#include "agilequant/kernels/row_source.hpp"
 #include "agilequant/pack/packed_matrix.hpp"
 #include "agilequant/quant/log2.hpp"
 
@@ -45,11 +46,11 @@ struct activations_view {
 [[nodiscard]] constexpr std::size_t activation_stride(std::size_t packed) noexcept { return ((packed + 48 + 63) / 64 | 1U) * 64; }
 
 struct quantize_job {
-    matrix_view<const float> x;  ///< [m,k]
+    row_source source;  ///< [m,k]
     k_layout_view layout;
     activation_format format;
     activations_view out;
-    float* row_scratch = nullptr;  ///< [packed] for each call; null where the layout is the identity
+    float* row_scratch = nullptr;  ///< for each call, quantize_scratch_bytes() of it: a computed row, then one in the layout's order
 };
 
 /// A block of finished results on its way to y, in cache: what an epilogue works on in place.
@@ -120,6 +121,7 @@ struct kernel_table {
     using gemm_scratch_function = std::size_t (*)(const packed_weights&);
     using gemm_float_function = void (*)(const gemm_float_job&, index_range rows, const float* panel, std::size_t col);
     using quantize_function = void (*)(const quantize_job&, index_range rows);
+    using write_rows_function = void (*)(const row_source&, index_range rows, const matrix_view<float>& y);
     using attention_function = void (*)(const attention_job&, const attention_scratch&, index_range heads);
 
     const char* isa = nullptr;
@@ -130,6 +132,7 @@ struct kernel_table {
     std::size_t panel_step = 1;  ///< ranges of panels for several threads are best cut at multiples of this
     gemm_float_function gemm_float = nullptr;
     quantize_function quantize = nullptr;
+    write_rows_function write_rows = nullptr;
     attention_function attention = nullptr;
 
     [[nodiscard]] gemm_function gemm_for(int weight_bits, int activation_bits) const noexcept {

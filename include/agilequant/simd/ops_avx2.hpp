@@ -216,6 +216,15 @@ struct ops : ops_defaults {
         _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_max_epi8(_mm_min_epi8(codes, clip.most), clip.least));
     }
 
+    // What rows that are computed need beside: see body/row_sources.hpp.
+    static AQ_INLINE f32 divide(f32 a, f32 b) { return _mm256_div_ps(a, b); }
+    static AQ_INLINE f32 add_to_exponent(f32 x, f32 e) {
+        return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), _mm256_slli_epi32(_mm256_castps_si256(e), 23)));
+    }
+    static AQ_INLINE f32 cleared_where_above(f32 x, f32 v, f32 limit) {
+        return _mm256_andnot_ps(_mm256_cmp_ps(v, limit, _CMP_GT_OQ), x);
+    }
+
     static std::int32_t sum_of(const std::int8_t* c, std::size_t count) {
         const __m256i ones = _mm256_set1_epi8(1);
         __m256i sums = _mm256_setzero_si256();

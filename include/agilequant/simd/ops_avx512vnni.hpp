@@ -101,6 +101,16 @@ struct ops : ops_defaults {
         _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_max_epi8(_mm_min_epi8(codes, clip.most), clip.least));
     }
 
+    // What rows that are computed need beside: see body/row_sources.hpp.
+    static AQ_INLINE f32 divide(f32 a, f32 b) { return _mm512_div_ps(a, b); }
+    static AQ_INLINE f32 add_to_exponent(f32 x, f32 e) {
+        const i32 steps = _mm512_maskz_slli_epi32(all, _mm512_castps_si512(e), 23);
+        return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), steps));
+    }
+    static AQ_INLINE f32 cleared_where_above(f32 x, f32 v, f32 limit) {
+        return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, limit, _CMP_NGT_UQ), x);
+    }
+
     static std::int32_t sum_of(const std::int8_t* c, std::size_t count) {
         __m512i sums = _mm512_setzero_si512();
         std::size_t i = 0;

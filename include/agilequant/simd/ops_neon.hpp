@@ -257,6 +257,15 @@ struct ops : ops_defaults {
         vst1q_s8(out, vmaxq_s8(vminq_s8(all, clip.most), clip.least));
     }
 
+    // What rows that are computed need beside: see body/row_sources.hpp.
+    static AQ_INLINE f32 divide(f32 a, f32 b) { return vdivq_f32(a, b); }
+    static AQ_INLINE f32 add_to_exponent(f32 x, f32 e) {
+        return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(x), vshlq_n_s32(vreinterpretq_s32_f32(e), 23)));
+    }
+    static AQ_INLINE f32 cleared_where_above(f32 x, f32 v, f32 limit) {
+        return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(x), vcgtq_f32(v, limit)));
+    }
+
     static std::int32_t sum_of(const std::int8_t* c, std::size_t count) {
         int32x4_t sum = vdupq_n_s32(0);
         for (std::size_t i = 0; i < count; i += 16) sum = vpadalq_s16(sum, vpaddlq_s8(vld1q_s8(c + i)));

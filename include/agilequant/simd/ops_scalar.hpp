@@ -184,6 +184,11 @@ struct ops : ops_defaults {
         return sum;
     }
 
+    // What rows that are computed need beside: see body/row_sources.hpp.
+    static AQ_INLINE f32 divide(f32 a, f32 b) { return a / b; }
+    static AQ_INLINE f32 add_to_exponent(f32 x, f32 e) { return float_of(bits_of(x) + (bits_of(e) << 23)); }
+    static AQ_INLINE f32 cleared_where_above(f32 x, f32 v, f32 limit) { return v > limit ? 0.0F : x; }
+
     static value_range range_of(const float* x, std::size_t count) { return aq::range_of(x, count); }
     static void encode(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range,
                        std::int8_t* out) {

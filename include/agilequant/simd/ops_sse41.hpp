@@ -193,6 +193,13 @@ struct ops : ops_defaults {
         _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_max_epi8(_mm_min_epi8(codes, clip.most), clip.least));
     }
 
+    // What rows that are computed need beside: see body/row_sources.hpp.
+    static AQ_INLINE f32 divide(f32 a, f32 b) { return _mm_div_ps(a, b); }
+    static AQ_INLINE f32 add_to_exponent(f32 x, f32 e) {
+        return _mm_castsi128_ps(_mm_add_epi32(_mm_castps_si128(x), _mm_slli_epi32(_mm_castps_si128(e), 23)));
+    }
+    static AQ_INLINE f32 cleared_where_above(f32 x, f32 v, f32 limit) { return _mm_andnot_ps(_mm_cmpgt_ps(v, limit), x); }
+
     static std::int32_t sum_of(const std::int8_t* c, std::size_t count) {
         __m128i sum = _mm_setzero_si128();
         for (std::size_t i = 0; i < count; i += 16) {
