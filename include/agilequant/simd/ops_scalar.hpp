@@ -52,6 +52,9 @@ struct ops_defaults {
     static constexpr bool has_two_steps = false;
     static constexpr bool has_group_kinds =
         false;  ///< blocks are compiled for each group_kind: what the end of a group costs is felt
+    /// A block for any kind of group multiplies by 16 bits where a group's sums of codes fit them. Not where gcc then keeps sums of
+    /// products on the stack.
+    static constexpr bool chooses_short_sums = true;
     static constexpr bool has_float_start = false;  ///< converts 32-bit sums by where they begin, see float_start
 
     /// How many steps of four products a row an i16_sums holds, of weights up to WeightMagnitude; 0: it has none.
