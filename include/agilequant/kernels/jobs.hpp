@@ -50,7 +50,8 @@ struct quantize_job {
     k_layout_view layout;
     activation_format format;
     activations_view out;
-    float* row_scratch = nullptr;  ///< for each call, quantize_scratch_bytes() of it: a computed row, then one in the layout's order
+    float* row_scratch =
+        nullptr;  ///< for each call, quantize_scratch_bytes() of it: a computed row, then one in the layout's order
 };
 
 /// A block of finished results on its way to y, in cache: what an epilogue works on in place.
@@ -129,7 +130,7 @@ struct kernel_table {
     gemm_function gemm[3][2] = {};  ///< [2, 4, 8 stored weight bits][4, 8 activation bits]
     gemm_scratch_function gemm_scratch = nullptr;
     gemm_function gemm_packed_multiplier = nullptr;  ///< 4 stored weight bits by unsigned codes of at most 4 bits; scratch: null
-    std::size_t panel_step = 1;  ///< ranges of panels for several threads are best cut at multiples of this
+    std::size_t panel_step = 1;                      ///< ranges of panels for several threads are best cut at multiples of this
     gemm_float_function gemm_float = nullptr;
     quantize_function quantize = nullptr;
     write_rows_function write_rows = nullptr;

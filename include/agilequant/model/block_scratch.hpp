@@ -85,9 +85,8 @@ template <class Work>
 [[nodiscard]] inline status write_rows(run_context& context, const row_source& source, matrix_view<float> y) noexcept {
     const part_timer timed(context.times, part::nonlinear);
     const std::size_t pieces = piece_count(context.threads, y.rows);
-    return context.for_each(pieces, [&](std::size_t i, std::size_t) {
-        return write_rows(*context.kernels, source, piece(y.rows, pieces, i), y);
-    });
+    return context.for_each(
+        pieces, [&](std::size_t i, std::size_t) { return write_rows(*context.kernels, source, piece(y.rows, pieces, i), y); });
 }
 
 /// Prepares scratch.input for the linears of a site, of which `first` is one. Rows that are only quantized are never floats in memory;

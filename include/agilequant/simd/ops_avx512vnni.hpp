@@ -27,7 +27,8 @@ struct ops : ops_defaults {
     static constexpr std::size_t prefetch_bytes = 1024;
     static constexpr block_size block_of_one_row{1, 2};
     static constexpr std::size_t row_blocks_worth_unpacking = 0;  ///< never: measured on Zen 4
-    static constexpr bool has_group_kinds = true;  ///< and one form of any: else gcc 12 keeps 24 sums on the stack, at a third of the speed
+    static constexpr bool has_group_kinds =
+        true;  ///< and one form of any: else gcc 12 keeps 24 sums on the stack, at a third of the speed
     static constexpr bool chooses_short_sums = false;
     /// Masks of all lanes: the forms without a mask warn of an uninitialized register in gcc 12, to the same code.
     static constexpr __mmask16 all = 0xFFFF;

@@ -104,8 +104,8 @@ float sum_of_row(const Row& row, std::size_t count) {
     AQ_UNROLL for (typename Ops::f32& sum : wide) sum = Ops::broadcast_f32(0.0F);
     const std::size_t whole = count - count % sums;
     for (std::size_t i = 0; i < whole; i += sums) {
-        AQ_UNROLL for (int r = 0; r < registers; ++r)
-            wide[r] = Ops::add(wide[r], row.template at<Ops>(i + static_cast<std::size_t>(r * Ops::lanes)));
+        AQ_UNROLL for (int r = 0; r < registers; ++r) wide[r] =
+            Ops::add(wide[r], row.template at<Ops>(i + static_cast<std::size_t>(r * Ops::lanes)));
     }
     float sum[sums];
     AQ_UNROLL for (int r = 0; r < registers; ++r) Ops::store_f32(sum + r * Ops::lanes, wide[r]);
