@@ -80,7 +80,8 @@ TEST_CASE("exact: codes are those of the rows of elementwise/, in any layout and
 TEST_CASE("exact: the gate at floats of every exponent, and around the bounds of e^x") {
     std::vector<float> gates;
     const std::uint64_t step = slowdown > 1 ? 65521 : 4093;  // primes: all low bits come by
-    for (std::uint64_t u = 0; u < std::uint64_t{1} << 32; u += step) gates.push_back(aq::float_of(static_cast<std::uint32_t>(u)));
+    for (std::uint64_t word = 0; word < std::uint64_t{1} << 32; word += step)
+        gates.push_back(aq::float_of(static_cast<std::uint32_t>(word)));
     for (const float bound : {88.7228317F, 87.33654F, 88.0F, 17.0F, 0.0F, 0x1p126F}) {
         for (int i = -2000; i <= 2000; ++i) {
             const float near =
