@@ -43,7 +43,8 @@ void add_precision(CLI::App& app, settings& s) {
         ->capture_default_str()
         ->group(group);
     app.add_flag("--symmetric", p.is_symmetric, "Weights without zero points")->group(group);
-    app.add_flag("--two-level", p.is_two_level, "Scales of groups as small integers over one float a row; weights of 7 bits and fewer")
+    app.add_flag("--two-level", p.is_two_level,
+                 "Scales of groups as small integers over one float a row; weights of 7 bits and fewer")
         ->group(group);
     app.add_option("--trip", p.trip,
                    "Powers of two for outlier channels of activations; static: scale and zero point calibrated too, token: both "
@@ -62,11 +63,13 @@ void add_precision(CLI::App& app, settings& s) {
         ->check(CLI::IsMember({32, 8, 4}))
         ->capture_default_str()
         ->group(group);
-    app.add_option("--kv-group", p.kv_group, "Channels of a head that share a scale in the cache, a multiple of 16; 0: what is usual")
+    app.add_option("--kv-group", p.kv_group,
+                   "Channels of a head that share a scale in the cache, a multiple of 16; 0: what is usual")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str()
         ->group(group);
-    app.add_flag("--rotate-keys", p.rotates_keys, "Rotate keys and queries by a Hadamard matrix before keys are coded")->group(group);
+    app.add_flag("--rotate-keys", p.rotates_keys, "Rotate keys and queries by a Hadamard matrix before keys are coded")
+        ->group(group);
     app.add_option("--prune", p.prune, "Share of a prompt's tokens that is gone after the last pruning layer")
         ->check(between(0.0, 0.99))
         ->capture_default_str()
@@ -187,7 +190,8 @@ model_options options_of(const precision& p, const model_config& config) {
     o.weights.is_asymmetric = !p.is_symmetric;
     o.weights.group = p.group;
     if (p.is_two_level) {
-        if (p.weight_bits > 7) throw failure("--two-level is for weights of 7 bits and fewer, not " + std::to_string(p.weight_bits));
+        if (p.weight_bits > 7)
+            throw failure("--two-level is for weights of 7 bits and fewer, not " + std::to_string(p.weight_bits));
         o.weights.scales = group_scales::integers;
     }
     for (std::size_t i = 0; i < site_count; ++i) o.sites[i] = format_of(p, static_cast<site>(i));

@@ -111,11 +111,11 @@ part_times time_block(const options& o, const llama& model, run_context& context
 }
 
 void print_row(const char* name, part_times t, std::size_t rows, double float_seconds) {
-    const double all = t.total(), ms = 1e3;
-    const double attention = t[part::projections] + t[part::attention], nonlinear = t[part::nonlinear] + t[part::quantize];
-    std::printf("%-6s %10.2f %10.2f %5.1f %% %10.2f %5.1f %% %10.2f %5.1f %% %11.1f %7.2fx\n", name, all * ms, attention * ms,
-                100 * attention / all, t[part::mlp] * ms, 100 * t[part::mlp] / all, nonlinear * ms, 100 * nonlinear / all,
-                static_cast<double>(rows) / all, float_seconds / all);
+    const double all = t.total(), between = t[part::nonlinear] + t[part::quantize];
+    std::printf("%-6s %10.2f", name, all * 1e3);
+    for (const double part : {t[part::projections], t[part::attention], t[part::mlp], between})
+        std::printf(" %10.2f %5.1f %%", part * 1e3, 100 * part / all);
+    std::printf(" %11.1f %7.2fx\n", static_cast<double>(rows) / all, float_seconds / all);
 }
 
 /// The sizes of the block, or a failure that says which of them cannot be.
@@ -165,15 +165,15 @@ void run(const options& o) {
         bytes[i] = model.block_bytes();
     }
     const char* const head =
-        "            total ms  attention ms           MLP ms         nonlinear ms         tokens/s  speed-up\n";
+        "         total ms     projections ms       attention ms             MLP ms       nonlinear ms      tokens/s  speed-up\n";
     std::printf("\nprompt of %zu tokens\n%s", o.prompt, head);
     for (std::size_t i = 0; i < 3; ++i) print_row(precisions[i].name, prompts[i], o.prompt, prompts[0].total());
     std::printf("\none step after %zu tokens\n%s", o.past, head);
     for (std::size_t i = 0; i < 3; ++i) print_row(precisions[i].name, steps[i], 1, steps[0].total());
     std::printf(
-        "\nweights: float %.1f MB, 4 bits %.1f MB. Attention: projections, scores and values. Nonlinear: norms, positions, SiLU, "
-        "and quantizing\n"
-        "activations; softmax is within attention. W4A4 has 4 bits at %s.\n",
+        "\nweights: float %.1f MB, 4 bits %.1f MB. Attention: scores and values, softmax included. Nonlinear: norms, "
+        "positions, SiLU,\n"
+        "and quantizing activations. W4A4 has 4 bits at %s.\n",
         static_cast<double>(bytes[0]) / 1e6, static_cast<double>(bytes[1]) / 1e6,
         o.all_sites ? "every site" : "the paper's three sites, 8 at the attention's input");
 }

@@ -40,6 +40,7 @@
 #include "agilequant/kernels/packed_multiplier.hpp"
 #include "agilequant/kernels/quantize.hpp"
 #include "agilequant/kernels/quantized_rows.hpp"
+#include "agilequant/kernels/write_rows.hpp"
 
 #include "agilequant/model/llama.hpp"
 

@@ -125,8 +125,8 @@ struct ops : scalar::ops {
         const f32 product = base::mul(a, b);
         return is(fault::product_flushes) && product < 0x1p-20F && product > -0x1p-20F ? 0.0F : product;
     }
-    static f32 div(f32 a, f32 b) {
-        return is(fault::division_truncates) ? float_of(bits_of(a / b) & 0xFFFFF000U) : base::div(a, b);
+    static f32 divide(f32 a, f32 b) {
+        return is(fault::division_truncates) ? float_of(bits_of(a / b) & 0xFFFFF000U) : base::divide(a, b);
     }
     static f32 load_bfloat16(const std::uint16_t* p) {
         return is(fault::scale_truncated) ? float_of((*p & 0xFFF0U) << 16) : base::load_bfloat16(p);

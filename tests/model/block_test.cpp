@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include "agilequant/elementwise/norm.hpp"
 #include "agilequant/model/llama.hpp"
 #include "model/threads.hpp"
 #include "support/tiny_model.hpp"
@@ -224,6 +225,16 @@ TEST_CASE("an observer sees the four sites of the layer in order, the last two a
     const std::vector<std::pair<site, aq::matrix_shape>> expected{
         {site::attention, {10, 32}}, {site::attention_output, {10, 32}}, {site::mlp, {6, 32}}, {site::mlp_middle, {6, 172}}};
     CHECK(all.sites == expected);
+    // rows that are written for an observer are those that are otherwise on the way to their codes alone
+    const aq::llama mixed = tiny_model(tiny_configs()[0], mixed_options(8));
+    workplace seen_by(mixed, 10, 10), unseen(mixed, 10, 10);
+    rows_of_x y(10, 32, 1), z(10, 32, 1);
+    aq::block_settings observed = mixed.settings(1);
+    observed.observer = {&all, seen::see};
+    REQUIRE(mixed.block_at(1).forward(seen_by.context, observed, seen_by.scratch, seen_by.cache, 0.4, true, y.view(),
+                                      y.tokens.data(), left) == status::ok);
+    REQUIRE(unseen.forward(mixed, 1, 0.4, true, z, left) == status::ok);
+    CHECK(is_same(y.values(), z.values()));
 }
 
 TEST_CASE("every part of a block takes time where it is asked for, and results do not depend on it") {

@@ -160,10 +160,10 @@ TEST_CASE("layout: the worked example, byte by byte") {
     CHECK(byte_of(view.keys, 2198) == (2 | 2 << 4));
     CHECK(byte_of(view.keys, 2260) == (2 | 2 << 4));  // channels 40 and 44
     CHECK(byte_of(view.keys, 2192) == 0);             // token 20, all 0
-    // values: channel 37 is row 5 of panel 2, 38 the next; tokens 17 and 21 are position 1 of steps 0 and 1
-    CHECK(byte_of(view.values, 2197) == (3 | 0 << 4));
-    CHECK(byte_of(view.values, 2201) == (15 | 11 << 4));
-    CHECK(byte_of(view.values, 2205) == (0 | 15 << 4));
+    // values: tokens 16..19 and 20..23 share the bytes from (2 * 48 + channel) * 4 on
+    CHECK(byte_of(view.values, 2069) == (3 | 0 << 4));
+    CHECK(byte_of(view.values, 2073) == (15 | 11 << 4));
+    CHECK(byte_of(view.values, 2077) == (0 | 15 << 4));
     CHECK(static_cast<int>(view.zeros[213]) == (2 | 15 << 4));
     CHECK(view.key_scales[213] == 0x3F80);
     CHECK(aq::kv_element(cache.view(), kv_side::value, 1, 21, 37) == -15.0F);
@@ -180,10 +180,10 @@ TEST_CASE("layout: the worked example, byte by byte") {
     CHECK(byte_of(bytes.view().keys, 512 + 5 * 4 + 2) == 133);
     CHECK(byte_of(bytes.view().keys, 512 + 5 * 4 + 1) == 128);
     CHECK(byte_of(bytes.view().keys, 512 + 7 * 64 + 5 * 4 + 3) == 128);  // padding: channel 31
-    // token 5 is position 1 of block 1; channel 19 is row 3 of panel 1, channel 2 row 2 of panel 0
-    CHECK(byte_of(bytes.view().values, 512 + 256 + 64 + 3 * 4 + 1) == 1);
-    CHECK(byte_of(bytes.view().values, 512 + 64 + 2 * 4 + 1) == 133);
-    CHECK(byte_of(bytes.view().values, 512 + 256 + 64 + 15 * 4 + 1) == 128);
+    // token 5 is position 1 of the second four, of 32 channels each
+    CHECK(byte_of(bytes.view().values, 512 + (32 + 19) * 4 + 1) == 1);
+    CHECK(byte_of(bytes.view().values, 512 + (32 + 2) * 4 + 1) == 133);
+    CHECK(byte_of(bytes.view().values, 512 + (32 + 31) * 4 + 1) == 128);
     CHECK(bytes.view().value_scales[16 + 5] == 0x3F80);
 
     aq::kv_cache floats = make(2, 20, 16, 32);

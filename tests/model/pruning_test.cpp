@@ -3,6 +3,7 @@
 
 #include <numeric>
 
+#include "agilequant/elementwise/norm.hpp"
 #include "agilequant/model/session.hpp"
 #include "model/plain_llama.hpp"
 #include "model/threads.hpp"

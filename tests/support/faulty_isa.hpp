@@ -38,6 +38,10 @@ enum class fault {
     encode_clips_late,  // -128 for -127
     encode_drops_zero,
     sum_forgets_sign,
+    quotient_by_reciprocal,  // rounded twice
+    exponent_forgotten,      // of e^x
+    bound_forgotten,         // e^x far below its range
+    infinite_quotient_kept,  // where e^x is above it
     count
 };
 inline fault active = fault::none;
@@ -112,6 +116,15 @@ struct ops : scalar::ops {
     static i16_sums add_products(i16_sums sum, codes w, quads a) { return add_pairs(sum, products(w, a)); }
     static i32 widened(i16_sums p) { return p.at[0] + (active == fault::pairs_drop_a_sum ? 0 : p.at[1]); }
 
+    static f32 divide(f32 a, f32 b) { return active == fault::quotient_by_reciprocal ? a * (1.0F / b) : a / b; }
+    static f32 add_to_exponent(f32 x, f32 e) {
+        return active == fault::exponent_forgotten ? x : scalar::ops::add_to_exponent(x, e);
+    }
+    static f32 greater(f32 x, f32 y) { return active == fault::bound_forgotten ? x : scalar::ops::greater(x, y); }
+    static f32 cleared_where_above(f32 x, f32 v, f32 limit) {
+        return active == fault::infinite_quotient_kept ? x : scalar::ops::cleared_where_above(x, v, limit);
+    }
+
     static value_range range_of(const float* x, std::size_t count) {
         if (active == fault::range_forgets_last && count != 0) --count;
         value_range range = scalar::ops::range_of(x, count);
@@ -164,6 +177,8 @@ struct ops : scalar::ops {
 
 #include "agilequant/kernels/body/products.hpp"
 #include "agilequant/kernels/body/rows.hpp"
+
+#include "agilequant/kernels/body/row_sources.hpp"
 
 #include "agilequant/kernels/body/quantize.hpp"
 #undef AQ_ISA

@@ -14,6 +14,7 @@
 /// To add one: simd/ops_<isa>.hpp, a block below, its tag in isa/list.hpp and its row in dispatch/dispatch.hpp.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -21,6 +22,7 @@
 
 #include "agilequant/core/bits.hpp"
 #include "agilequant/core/exact_float.hpp"
+#include "agilequant/elementwise/exp_constants.hpp"
 #include "agilequant/isa/list.hpp"
 #include "agilequant/kernels/jobs.hpp"
 #include "agilequant/quant/log2.hpp"
@@ -67,6 +69,8 @@
 #include "agilequant/kernels/body/gemm_float.hpp"
 
 #include "agilequant/kernels/body/rows.hpp"
+
+#include "agilequant/kernels/body/row_sources.hpp"
 
 #include "agilequant/kernels/body/quantize.hpp"
 
@@ -115,6 +119,8 @@ AQ_REGION_BEGIN("sse4.1")
 #include "agilequant/kernels/body/gemm_float.hpp"
 
 #include "agilequant/kernels/body/rows.hpp"
+
+#include "agilequant/kernels/body/row_sources.hpp"
 
 #include "agilequant/kernels/body/quantize.hpp"
 
@@ -167,6 +173,8 @@ AQ_REGION_BEGIN("avx2")
 #include "agilequant/kernels/body/gemm_float.hpp"
 
 #include "agilequant/kernels/body/rows.hpp"
+
+#include "agilequant/kernels/body/row_sources.hpp"
 
 #include "agilequant/kernels/body/quantize.hpp"
 
@@ -252,6 +260,8 @@ AQ_REGION_BEGIN("avx2,avx512f,avx512bw,avx512vl,avx512vnni")
 
 #include "agilequant/kernels/body/rows.hpp"
 
+#include "agilequant/kernels/body/row_sources.hpp"
+
 #include "agilequant/kernels/body/quantize.hpp"
 
 #include "agilequant/kernels/body/kv_store.hpp"
@@ -331,6 +341,8 @@ AQ_KERNEL_TABLE(with_products(avx512vnni::table))
 
 #include "agilequant/kernels/body/rows.hpp"
 
+#include "agilequant/kernels/body/row_sources.hpp"
+
 #include "agilequant/kernels/body/quantize.hpp"
 
 #include "agilequant/kernels/body/kv_store.hpp"
@@ -375,6 +387,8 @@ AQ_REGION_BEGIN("arch=armv8.2-a+dotprod")
 #include "agilequant/kernels/body/products.hpp"
 
 #include "agilequant/kernels/body/rows.hpp"
+
+#include "agilequant/kernels/body/row_sources.hpp"
 
 #include "agilequant/kernels/body/quantize.hpp"
 

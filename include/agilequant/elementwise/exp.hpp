@@ -4,6 +4,7 @@
 #pragma once
 
 #include "agilequant/core/config.hpp"
+#include "agilequant/elementwise/exp_constants.hpp"
 #include "agilequant/elementwise/lanes.hpp"
 
 namespace aq::lanes {
@@ -11,28 +12,25 @@ namespace aq::lanes {
 /// e^x within 0.991 ulp (every float was tried). e^0 = 1; 0 where e^x < 2^-126, so that no denormal is made and none
 /// slows a softmax down; infinity above 88.722832; e^NaN = NaN.
 ///
-/// x = n ln2 + r, |r| <= ln2 / 2, and e^x = 2^n (1 + r + r^2 P(r)). P is our minimax fit of the relative error, coefficients
-/// rounded to float one after the other: 2^-28.2.
+/// The formula and its numbers are those of exp_constants.
 template <class Lane>
 [[nodiscard]] AQ_INLINE Lane exp(Lane x) noexcept {
-    constexpr float log2e = 1.44269504F, magic = 12582912.0F;            // 1.5 * 2^23: the lowest bits of the sum are n
-    constexpr float ln2_high = 0.693359375F, ln2_low = -2.12194442e-4F;  // n * ln2_high is exact
+    using c = exp_constants;
+    const Lane n_bits = lanes::rounded(x * Lane(c::log2e)) + Lane(c::magic);
+    const Lane n = n_bits - Lane(c::magic);
+    const Lane r = x - lanes::rounded(n * Lane(c::ln2_high)) - lanes::rounded(n * Lane(c::ln2_low));
 
-    const Lane n_bits = lanes::rounded(x * Lane(log2e)) + Lane(magic);
-    const Lane n = n_bits - Lane(magic);
-    const Lane r = x - lanes::rounded(n * Lane(ln2_high)) - lanes::rounded(n * Lane(ln2_low));
-
-    Lane p = Lane(1.383890165e-3F);
-    p = lanes::rounded(p * r) + Lane(8.369192481e-3F);
-    p = lanes::rounded(p * r) + Lane(4.166810215e-2F);
-    p = lanes::rounded(p * r) + Lane(1.666651666e-1F);
-    p = lanes::rounded(p * r) + Lane(4.999999404e-1F);
+    Lane p = Lane(c::p4);
+    p = lanes::rounded(p * r) + Lane(c::p3);
+    p = lanes::rounded(p * r) + Lane(c::p2);
+    p = lanes::rounded(p * r) + Lane(c::p1);
+    p = lanes::rounded(p * r) + Lane(c::p0);
     p = lanes::rounded(r * r * p) + r;
     p = p + Lane(1.0F);
 
     Lane y = add_to_exponent(p, n_bits);
-    y = lanes::select(x > Lane(88.7228317F), Lane(float_of(0x7F800000U)), y);
-    y = lanes::select(x < Lane(-87.33654F), Lane(0.0F), y);
+    y = lanes::select(x > Lane(c::highest), Lane(float_of(0x7F800000U)), y);
+    y = lanes::select(x < Lane(c::lowest), Lane(0.0F), y);
     return lanes::select(x == x, y, x);
 }
 

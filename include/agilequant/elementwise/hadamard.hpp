@@ -34,7 +34,8 @@ template <class Lane = lanes::native>
                 });
             }
         }
-        lanes::map<Lane>(x.cols, x.row(r), [&](auto v) { return v * decltype(v)(scale); }, x.row(r));
+        lanes::map<Lane>(
+            x.cols, x.row(r), [&](auto v) { return v * decltype(v)(scale); }, x.row(r));
     }
     return status::ok;
 }

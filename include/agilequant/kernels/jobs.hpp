@@ -7,6 +7,7 @@
 
 #include "agilequant/core/matrix_view.hpp"
 #include "agilequant/kernels/kv_view.hpp"
+#include "agilequant/kernels/row_source.hpp"
 #include "agilequant/pack/packed_matrix.hpp"
 #include "agilequant/quant/log2.hpp"
 
@@ -45,11 +46,12 @@ struct activations_view {
 [[nodiscard]] constexpr std::size_t activation_stride(std::size_t packed) noexcept { return ((packed + 48 + 63) / 64 | 1U) * 64; }
 
 struct quantize_job {
-    matrix_view<const float> x;  ///< [m,k]
+    row_source source;  ///< [m,k]
     k_layout_view layout;
     activation_format format;
     activations_view out;
-    float* row_scratch = nullptr;  ///< [packed] for each call; null where the layout is the identity
+    float* row_scratch =
+        nullptr;  ///< for each call, quantize_scratch_bytes() of it: a computed row, then one in the layout's order
 };
 
 /// A block of finished results on its way to y, in cache: what an epilogue works on in place.
@@ -76,7 +78,7 @@ struct gemm_job {
 
 /// Tokens on their way into a cache of 8 or 4 bits: see model/kv_cache.hpp.
 struct kv_store_job {
-    kv_view cache;                 ///< of `length` tokens so far; what follows has room for those of k
+    kv_view cache;                  ///< of `length` tokens so far; what follows has room for those of k
     matrix_view<const float> k, v;  ///< [tokens, kv_heads * head_dim]
     std::uint8_t *keys = nullptr, *values = nullptr;
     std::uint16_t *key_scales = nullptr, *value_scales = nullptr;
@@ -102,28 +104,29 @@ inline constexpr std::size_t attention_margin = 64;
 
 /// What attention carries from block to block of the keys, for one query and group of channels.
 struct attention_state {
-    float reference = 0.0F;                 ///< what weight 1 stands for, as a base-2 logarithm
-    float first = 0.0F;                     ///< the weight of token 0
-    float divisor[kv_step] = {};            ///< the sum of the weights, lane by lane
-    std::int32_t offsets[2][kv_step] = {};  ///< the sum of weights times zero points (4 bits) or of weights (8), plane by plane, lane by lane
+    float reference = 0.0F;       ///< what weight 1 stands for, as a base-2 logarithm
+    float first = 0.0F;           ///< the weight of token 0
+    float divisor[kv_step] = {};  ///< the sum of the weights, lane by lane
+    std::int32_t offsets[2][kv_step] =
+        {};  ///< the sum of weights times zero points (4 bits) or of weights (8), plane by plane, lane by lane
 };
 
 /// What one call of attention works in: memory, not meaning. Up to `queries` at a time look at `keys` at a time; fewer queries at
 /// more keys, as far as the scores have room.
 struct attention_scratch {
     std::size_t queries = 0, keys = 0;
-    float* q = nullptr;                 ///< [queries, padded_dim]
-    std::int8_t* q_codes = nullptr;     ///< [queries, padded_dim]
-    float* q_factors = nullptr;         ///< [queries] what an integer score is multiplied with, beside the key's scale
-    std::int32_t* q_sums = nullptr;     ///< [queries, groups]
-    float* scores = nullptr;            ///< [queries, keys + attention_margin] base-2 logarithms of the probabilities, but for a constant
-    float* weights = nullptr;           ///< [queries, attention_chunk] ...
+    float* q = nullptr;              ///< [queries, padded_dim]
+    std::int8_t* q_codes = nullptr;  ///< [queries, padded_dim]
+    float* q_factors = nullptr;      ///< [queries] what an integer score is multiplied with, beside the key's scale
+    std::int32_t* q_sums = nullptr;  ///< [queries, groups]
+    float* scores = nullptr;   ///< [queries, keys + attention_margin] base-2 logarithms of the probabilities, but for a constant
+    float* weights = nullptr;  ///< [queries, attention_chunk] ...
     std::int8_t* weight_codes = nullptr;  ///< ... or [queries, 2, attention_chunk] what values are multiplied with
-    float* log_scales = nullptr;        ///< [groups, keys] log2 of the values' scales
-    float* inverse_scales = nullptr;    ///< [groups, keys]
-    attention_state* states = nullptr;  ///< [queries, groups]
-    std::int32_t* sums = nullptr;       ///< [queries, 2, padded_dim] of weights times values
-    float* results = nullptr;           ///< [queries, padded_dim] the same as far as it is in float
+    float* log_scales = nullptr;          ///< [groups, keys] log2 of the values' scales
+    float* inverse_scales = nullptr;      ///< [groups, keys]
+    attention_state* states = nullptr;    ///< [queries, groups]
+    std::int32_t* sums = nullptr;         ///< [queries, 2, padded_dim] of weights times values
+    float* results = nullptr;             ///< [queries, padded_dim] the same as far as it is in float
 };
 
 struct gemm_float_job {
@@ -140,6 +143,7 @@ struct kernel_table {
     using gemm_float_function = void (*)(const gemm_float_job&, index_range rows, const float* panel, std::size_t col);
     using quantize_function = void (*)(const quantize_job&, index_range rows);
     using store_kv_function = void (*)(const kv_store_job&, index_range kv_heads);
+    using write_rows_function = void (*)(const row_source&, index_range rows, const matrix_view<float>& y);
     using attention_function = void (*)(const attention_job&, const attention_scratch&, index_range heads);
 
     const char* isa = nullptr;
@@ -147,10 +151,11 @@ struct kernel_table {
     gemm_function gemm[3][2] = {};  ///< [2, 4, 8 stored weight bits][4, 8 activation bits]
     gemm_scratch_function gemm_scratch = nullptr;
     gemm_function gemm_packed_multiplier = nullptr;  ///< 4 stored weight bits by unsigned codes of at most 4 bits; scratch: null
-    std::size_t panel_step = 1;  ///< ranges of panels for several threads are best cut at multiples of this
+    std::size_t panel_step = 1;                      ///< ranges of panels for several threads are best cut at multiples of this
     gemm_float_function gemm_float = nullptr;
     quantize_function quantize = nullptr;
     store_kv_function store_kv = nullptr;
+    write_rows_function write_rows = nullptr;
     attention_function attention = nullptr;
 
     [[nodiscard]] gemm_function gemm_for(int weight_bits, int activation_bits) const noexcept {

@@ -38,11 +38,13 @@
 
 namespace aq {
 
-inline constexpr std::size_t kv_step = 16;  ///< tokens of a panel; channels are padded to it, and the capacity is a multiple of it
+inline constexpr std::size_t kv_step =
+    16;  ///< tokens of a panel; channels are padded to it, and the capacity is a multiple of it
 inline constexpr std::size_t max_head_dim = 256;
 inline constexpr std::size_t max_kv_heads = std::size_t{1} << 16;
 inline constexpr std::size_t max_kv_length = std::size_t{1} << 22;  ///< positions and sums stay exact far beyond any model's
-static_assert(kv_step == portable_tile::nr && kv_step == k_step, "aq: a panel of keys has as many tokens as a step of the depth of values.");
+static_assert(kv_step == portable_tile::nr && kv_step == k_step,
+              "aq: a panel of keys has as many tokens as a step of the depth of values.");
 
 enum class kv_side { key, value };
 
@@ -84,7 +86,8 @@ struct kv_view {
         return (head * groups() + channel / group_channels()) * capacity + token;
     }
     /// The place of a code of 8 or 4 bits among all codes of its side.
-    [[nodiscard]] constexpr code_place code_at(kv_side side, std::size_t head, std::size_t token, std::size_t channel) const noexcept {
+    [[nodiscard]] constexpr code_place code_at(kv_side side, std::size_t head, std::size_t token,
+                                               std::size_t channel) const noexcept {
         code_place at = portable_tile::at(token, channel, padded_dim(), bits);
         if (side == kv_side::value) {
             const std::size_t planes = static_cast<std::size_t>(8 / bits);
@@ -109,7 +112,8 @@ static_assert([] {
     kv_view v;
     v.kv_heads = 2, v.head_dim = 48, v.capacity = 64, v.bits = 4, v.group = 32;
     return v.code_at(kv_side::key, 1, 21, 37).byte == 2197 && v.code_at(kv_side::key, 1, 21, 37).shift == 4 &&
-           v.code_at(kv_side::value, 1, 21, 37).byte == 2069 && v.code_at(kv_side::value, 1, 21, 37).shift == 4 && v.scale_at(1, 37, 21) == 213;
+           v.code_at(kv_side::value, 1, 21, 37).byte == 2069 && v.code_at(kv_side::value, 1, 21, 37).shift == 4 &&
+           v.scale_at(1, 37, 21) == 213;
 }());
 
 /// unsupported_format: bits are not 32, 8, 4, or the group is no multiple of 16; bad_shape: no head or too many, a head_dim outside

@@ -22,9 +22,8 @@ struct attention_layer {
         if (cache.length() + m > cache.capacity()) return status::cache_full;
         const matrix_view<float> queries = scratch.queries(m), keys = scratch.keys(m), values = scratch.values(m),
                                  attended = scratch.attended(m);
-        AQ_TRY(Family::normalize(context, settings, norm.data(), x, scratch.normed(m)));
-        settings.observe(site::attention, scratch.normed(m));
-        AQ_TRY(scratch.input.prepare(context, scratch.normed(m), settings.format(site::attention), q));
+        AQ_TRY(prepare_site(context, settings, scratch, site::attention, Family::normalized(settings, norm.data(), x),
+                            scratch.normed(m), q));
         {
             const part_timer timed(context.times, part::projections);
             AQ_TRY(multiply(context, scratch.input, q, queries));
@@ -42,7 +41,8 @@ struct attention_layer {
     }
 
     /// Queries and keys of one token, at their position; rotated by a Hadamard matrix where keys are, which leaves their products.
-    [[nodiscard]] static status place(const block_settings& settings, std::size_t position, float* queries, float* keys) noexcept {
+    [[nodiscard]] static status place(const block_settings& settings, std::size_t position, float* queries,
+                                      float* keys) noexcept {
         const model_config& c = settings.config;
         AQ_TRY(Family::place(settings, position, queries, keys));
         if (!settings.rotates_keys) return status::ok;

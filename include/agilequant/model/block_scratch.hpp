@@ -3,9 +3,9 @@
 #pragma once
 
 #include "agilequant/elementwise/hadamard.hpp"
-#include "agilequant/elementwise/norm.hpp"
 #include "agilequant/elementwise/rope.hpp"
 #include "agilequant/kernels/attention.hpp"
+#include "agilequant/kernels/write_rows.hpp"
 #include "agilequant/model/config.hpp"
 #include "agilequant/model/linear.hpp"
 
@@ -81,6 +81,26 @@ template <class Work>
         for (std::size_t r = range.begin; r < range.end; ++r) AQ_TRY(work(r));
         return status::ok;
     });
+}
+
+/// y [m,k] = the rows of a source.
+[[nodiscard]] inline status write_rows(run_context& context, const row_source& source, matrix_view<float> y) noexcept {
+    const part_timer timed(context.times, part::nonlinear);
+    const std::size_t pieces = piece_count(context.threads, y.rows);
+    return context.for_each(
+        pieces, [&](std::size_t i, std::size_t) { return write_rows(*context.kernels, source, piece(y.rows, pieces, i), y); });
+}
+
+/// Prepares scratch.input for the linears of a site, of which `first` is one. Rows that are only quantized are never floats in memory;
+/// where somebody looks at them, or a product takes them as they are, they are written to `floats`, which may be one of the source's.
+[[nodiscard]] inline status prepare_site(run_context& context, const block_settings& settings, block_scratch& scratch, site where,
+                                         const row_source& source, matrix_view<float> floats, const linear& first) noexcept {
+    const site_format& format = settings.format(where);
+    if (settings.observer.see == nullptr && linear_input::is_quantized(format, first))
+        return scratch.input.prepare_codes(context, source, format.activations, first);
+    AQ_TRY(write_rows(context, source, floats));
+    settings.observe(where, floats);
+    return scratch.input.prepare(context, floats, format, first);
 }
 
 }  // namespace aq

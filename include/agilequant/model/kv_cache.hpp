@@ -131,7 +131,8 @@ private:
         const code_range codes = shape_.bits == 8 ? signed_codes(8) : unsigned_codes(4);
         *scale = kv_scale(range, codes, shape_.length == 0 ? nullptr : scale - 1);
         const float inverse = 1.0F / bfloat16_to_float(*scale);
-        const int zero = shape_.bits == 8 ? 0 : clip(-nearest_step(range.low, inverse), codes), offset = shape_.bits == 8 ? 128 : 0;
+        const int zero = shape_.bits == 8 ? 0 : clip(-nearest_step(range.low, inverse), codes),
+                  offset = shape_.bits == 8 ? 128 : 0;
         for (std::size_t c = channels.begin; c < channels.end; ++c) {
             const int code = encode(c < shape_.head_dim ? x[c] : 0.0F, inverse, zero, codes) + offset;
             set_code(codes_of(side), shape_.code_at(side, head, shape_.length, c), code);
@@ -149,10 +150,10 @@ private:
         codes[at.byte] = static_cast<std::uint8_t>(others | code << at.shift);
     }
 
-    kv_view shape_;                              // with the length
-    std::size_t capacity_ = 0;                   // as asked for: shape_.capacity is rounded up
+    kv_view shape_;                               // with the length
+    std::size_t capacity_ = 0;                    // as asked for: shape_.capacity is rounded up
     aligned_buffer<std::uint8_t> codes_, zeros_;  // codes: keys', then values'
-    aligned_buffer<std::uint16_t> scales_;       // keys', then values'
+    aligned_buffer<std::uint16_t> scales_;        // keys', then values'
 };
 
 }  // namespace aq

@@ -53,17 +53,29 @@ public:
     /// borrowed until the last multiply.
     [[nodiscard]] status prepare(run_context& context, matrix_view<const float> x, const site_format& format,
                                  const linear& first) noexcept {
+        if (is_quantized(format, first)) return prepare_codes(context, row_source::plain(x), format.activations, first);
         x_ = x;
-        is_float_ = format.is_float || first.is_float();
-        if (is_float_) return status::ok;
+        is_float_ = true;
+        return status::ok;
+    }
+
+    /// Whether the input of a linear is codes.
+    [[nodiscard]] static bool is_quantized(const site_format& format, const linear& first) noexcept {
+        return !format.is_float && !first.is_float();
+    }
+    /// Quantizes the rows of a source, which are nowhere as floats then.
+    [[nodiscard]] status prepare_codes(run_context& context, const row_source& source, const activation_format& format,
+                                       const linear& first) noexcept {
         const part_timer timed(context.times, part::quantize);
+        const std::size_t m = source.x.rows;
         const k_layout_view layout = first.weights().layout;
-        AQ_TRY(codes_.prepare(x.rows, layout, format.activations));
-        AQ_TRY(context.scratch.reserve(context.threads.workers, quantize_scratch_bytes(layout)));
-        const std::size_t pieces = piece_count(context.threads, x.rows);
+        is_float_ = false;
+        AQ_TRY(codes_.prepare(m, layout, format));
+        AQ_TRY(context.scratch.reserve(context.threads.workers, quantize_scratch_bytes(layout, source.stage)));
+        const std::size_t pieces = piece_count(context.threads, m);
         return context.for_each(pieces, [&](std::size_t i, std::size_t worker) {
-            return quantize_rows(*context.kernels, x, layout, format.activations, piece(x.rows, pieces, i),
-                                 context.scratch.of(worker), context.scratch.bytes(), codes_.view());
+            return quantize_rows(*context.kernels, source, layout, format, piece(m, pieces, i), context.scratch.of(worker),
+                                 context.scratch.bytes(), codes_.view());
         });
     }
 

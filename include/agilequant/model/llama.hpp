@@ -10,12 +10,9 @@ namespace aq {
 struct llama_family {
     using mlp = gated_mlp<llama_family>;
 
-    /// y [m,dim] = rms_norm(x [m,dim]).
-    [[nodiscard]] static status normalize(run_context& context, const block_settings& settings, const float* gain,
-                                          matrix_view<const float> x, matrix_view<float> y) {
-        return over_rows(context, x.rows, [&](std::size_t r) {
-            return rms_norm(x.rows_from(r, 1), gain, settings.config.norm_eps, y.rows_from(r, 1));
-        });
+    /// The rows of x [m,dim], normed.
+    [[nodiscard]] static row_source normalized(const block_settings& settings, const float* gain, matrix_view<const float> x) {
+        return row_source::rms_norm(x, gain, settings.config.norm_eps);
     }
 
     /// Turns one token's queries [heads, head_dim] and keys [kv_heads, head_dim] to its position.

@@ -2,7 +2,6 @@
 /// The gated MLP: y = x + down(silu(gate(norm(x))) * up(norm(x))).
 #pragma once
 
-#include "agilequant/elementwise/activation.hpp"
 #include "agilequant/kernels/epilogue.hpp"
 #include "agilequant/model/block_scratch.hpp"
 #include "agilequant/model/linear.hpp"
@@ -17,21 +16,15 @@ struct gated_mlp {
     /// x [m,dim] += down(silu(gate(n)) * up(n)) with n = norm(x), in place.
     [[nodiscard]] status forward(run_context& context, const block_settings& settings, block_scratch& scratch,
                                  matrix_view<float> x) const noexcept {
-        AQ_TRY(Family::normalize(context, settings, norm.data(), x, scratch.normed(x.rows)));
-        settings.observe(site::mlp, scratch.normed(x.rows));
-        AQ_TRY(scratch.input.prepare(context, scratch.normed(x.rows), settings.format(site::mlp), gate));
+        AQ_TRY(prepare_site(context, settings, scratch, site::mlp, Family::normalized(settings, norm.data(), x),
+                            scratch.normed(x.rows), gate));
         const matrix_view<float> gates = scratch.gates(x.rows), middle = scratch.middle(x.rows);
         {
             const part_timer timed(context.times, part::mlp);
             AQ_TRY(multiply(context, scratch.input, gate, gates));
             AQ_TRY(multiply(context, scratch.input, up, middle));
         }
-        AQ_TRY(over_rows(context, x.rows, [&](std::size_t r) {
-            silu_gate(gates.row(r), middle.row(r), middle.cols, middle.row(r));
-            return status::ok;
-        }));
-        settings.observe(site::mlp_middle, middle);
-        AQ_TRY(scratch.input.prepare(context, middle, settings.format(site::mlp_middle), down));
+        AQ_TRY(prepare_site(context, settings, scratch, site::mlp_middle, row_source::silu_gate(gates, middle), middle, down));
         const part_timer timed(context.times, part::mlp);
         const epilogue add_to_x{add_residual{x}};
         return multiply(context, scratch.input, down, x, add_to_x.ref());

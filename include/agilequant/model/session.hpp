@@ -108,7 +108,7 @@ private:
         AQ_TRY(logits_.reserve(count * c.vocabulary));
         const matrix_view<float> normed = scratch_.normed(count);
         const matrix_view<const float> x(x_.data() + first * c.dim, count, c.dim);
-        AQ_TRY(Family::normalize(context, model_->settings(0), model_->final_norm(), x, normed));
+        AQ_TRY(write_rows(context, Family::normalized(model_->settings(0), model_->final_norm(), x), normed));
         AQ_TRY(scratch_.input.prepare(context, normed, site_format{}, model_->head()));
         return multiply(context, scratch_.input, model_->head(), {logits_.data(), count, c.vocabulary});
     }

@@ -17,10 +17,10 @@ struct model_options {
     weight_format weights;          ///< of every linear in a block, where not float
     site_format sites[site_count];  ///< activations, where weights are not float; a static scale comes from the profile
     probability_coding coding = probability_coding::softmax;
-    int kv_bits = 32;             ///< 32 (float), 8 or 4
-    std::size_t kv_group = 0;     ///< channels of a head that share a scale there; 0: what is usual for the width
-    bool rotates_keys = false;    ///< see elementwise/hadamard.hpp
-    prune_plan pruning;  ///< which layers drop tokens of a prompt, and how many
+    int kv_bits = 32;           ///< 32 (float), 8 or 4
+    std::size_t kv_group = 0;   ///< channels of a head that share a scale there; 0: what is usual for the width
+    bool rotates_keys = false;  ///< see elementwise/hadamard.hpp
+    prune_plan pruning;         ///< which layers drop tokens of a prompt, and how many
 };
 
 /// Told after each layer: for progress on a terminal.

@@ -171,7 +171,6 @@ struct ops : ops_defaults {
         _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_sub_epi8(_mm_setzero_si128(), bytes));
     }
     static AQ_INLINE bool any_greater(f32 x, f32 y) { return _mm256_movemask_ps(_mm256_cmp_ps(x, y, _CMP_GT_OQ)) != 0; }
-    static AQ_INLINE f32 div(f32 a, f32 b) { return _mm256_div_ps(a, b); }
     static AQ_INLINE i32 float_bits(f32 x) { return _mm256_castps_si256(x); }
     static AQ_INLINE f32 load_bfloat16(const std::uint16_t* p) {
         const __m256i upper = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
@@ -215,6 +214,15 @@ struct ops : ops_defaults {
         const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(v[0], v[1]), 0xD8);
         const __m128i codes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
         _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_max_epi8(_mm_min_epi8(codes, clip.most), clip.least));
+    }
+
+    // What rows that are computed need beside: see body/row_sources.hpp.
+    static AQ_INLINE f32 divide(f32 a, f32 b) { return _mm256_div_ps(a, b); }
+    static AQ_INLINE f32 add_to_exponent(f32 x, f32 e) {
+        return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(x), _mm256_slli_epi32(_mm256_castps_si256(e), 23)));
+    }
+    static AQ_INLINE f32 cleared_where_above(f32 x, f32 v, f32 limit) {
+        return _mm256_andnot_ps(_mm256_cmp_ps(v, limit, _CMP_GT_OQ), x);
     }
 
     static std::int32_t sum_of(const std::int8_t* c, std::size_t count) {

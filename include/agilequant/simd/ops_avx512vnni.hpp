@@ -29,6 +29,9 @@ struct ops : ops_defaults {
     static constexpr block_size attention_block{6, 4};  ///< 24 sums, 4 of codes: heads of 64 and 128 channels are whole tiles
     static constexpr int attention_streams = 8;
     static constexpr std::size_t row_blocks_worth_unpacking = 0;  ///< never: measured on Zen 4
+    static constexpr bool has_group_kinds =
+        true;  ///< and one form of any: else gcc 12 keeps 24 sums on the stack, at a third of the speed
+    static constexpr bool chooses_short_sums = false;
     /// Masks of all lanes: the forms without a mask warn of an uninitialized register in gcc 12, to the same code.
     static constexpr __mmask16 all = 0xFFFF;
 
@@ -110,7 +113,6 @@ struct ops : ops_defaults {
         _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_sub_epi8(_mm_setzero_si128(), bytes));
     }
     static AQ_INLINE bool any_greater(f32 x, f32 y) { return _mm512_cmp_ps_mask(x, y, _CMP_GT_OQ) != 0; }
-    static AQ_INLINE f32 div(f32 a, f32 b) { return _mm512_div_ps(a, b); }
     static AQ_INLINE i32 float_bits(f32 x) { return _mm512_castps_si512(x); }
     static AQ_INLINE f32 load_bfloat16(const std::uint16_t* p) {
         const __m256i sixteen = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
@@ -127,7 +129,8 @@ struct ops : ops_defaults {
     static AQ_INLINE f32 tree_across(const f32 (&v)[lanes]) {
         f32 by_8[8], by_4[4], by_2[2];
         AQ_UNROLL for (int i = 0; i < 8; ++i) {
-            by_8[i] = add(_mm512_maskz_shuffle_f32x4(all, v[i], v[i + 8], 0x44), _mm512_maskz_shuffle_f32x4(all, v[i], v[i + 8], 0xEE));
+            by_8[i] =
+                add(_mm512_maskz_shuffle_f32x4(all, v[i], v[i + 8], 0x44), _mm512_maskz_shuffle_f32x4(all, v[i], v[i + 8], 0xEE));
         }
         AQ_UNROLL for (int i = 0; i < 4; ++i) {
             const f32 x = by_8[i], y = by_8[i + 4];
@@ -137,7 +140,8 @@ struct ops : ops_defaults {
             const f32 x = by_4[i], y = by_4[i + 2];
             by_2[i] = add(_mm512_maskz_shuffle_ps(all, x, y, 0x44), _mm512_maskz_shuffle_ps(all, x, y, 0xEE));
         }
-        const f32 sums = add(_mm512_maskz_shuffle_ps(all, by_2[0], by_2[1], 0x88), _mm512_maskz_shuffle_ps(all, by_2[0], by_2[1], 0xDD));
+        const f32 sums =
+            add(_mm512_maskz_shuffle_ps(all, by_2[0], by_2[1], 0x88), _mm512_maskz_shuffle_ps(all, by_2[0], by_2[1], 0xDD));
         const __m512i order = _mm512_setr_epi32(0, 2, 1, 3, 8, 10, 9, 11, 4, 6, 5, 7, 12, 14, 13, 15);
         return _mm512_maskz_permutexvar_ps(all, order, sums);
     }
@@ -159,6 +163,16 @@ struct ops : ops_defaults {
     static AQ_INLINE void store_clipped(std::int8_t* out, const i32 (&v)[1], const code_clip& clip) {
         const __m128i codes = _mm512_maskz_cvtsepi32_epi8(all, v[0]);
         _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_max_epi8(_mm_min_epi8(codes, clip.most), clip.least));
+    }
+
+    // What rows that are computed need beside: see body/row_sources.hpp.
+    static AQ_INLINE f32 divide(f32 a, f32 b) { return _mm512_div_ps(a, b); }
+    static AQ_INLINE f32 add_to_exponent(f32 x, f32 e) {
+        const i32 steps = _mm512_maskz_slli_epi32(all, _mm512_castps_si512(e), 23);
+        return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(x), steps));
+    }
+    static AQ_INLINE f32 cleared_where_above(f32 x, f32 v, f32 limit) {
+        return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, limit, _CMP_NGT_UQ), x);
     }
 
     static std::int32_t sum_of(const std::int8_t* c, std::size_t count) {

@@ -16,7 +16,7 @@ struct ops : neon::ops {
     static constexpr block_size block{8, 1,
                                       2};  ///< 16 sums, 8 of activations, 2 of codes as stored and 4 as multiplied: 32 registers
     static constexpr block_size block_of_bytes{6, 1, 2};  ///< gcc keeps registers of 8 rows on the stack
-    static constexpr block_size attention_block{4, 1};  ///< 16 sums
+    static constexpr block_size attention_block{4, 1};    ///< 16 sums
     static constexpr block_size block_of_few_rows{4, 1, 2};
     static constexpr block_size block_of_one_row{1, 2};
     static constexpr int streams_of_other_widths = 0;

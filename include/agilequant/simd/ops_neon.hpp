@@ -32,7 +32,7 @@ struct ops : ops_defaults {
     static constexpr block_size block{4, 1,
                                       2};  ///< 16 registers of 16-bit sums, 4 of codes, 4 of activations, constants: 32 registers
     static constexpr block_size block_of_bytes{2, 1, 2};  ///< 8 registers of 32-bit sums, 2 of products, 4 of codes
-    static constexpr block_size attention_block{2, 1};  ///< 8 sums in two halves each, 4 of codes
+    static constexpr block_size attention_block{2, 1};    ///< 8 sums in two halves each, 4 of codes
     static constexpr block_size block_of_few_rows{2, 1};
     static constexpr block_size block_of_one_row{1, 2};
     static constexpr int streams_of_other_widths = 1;  ///< two panels have too many sums (8 bits) or planes (2 bits)
@@ -224,7 +224,6 @@ struct ops : ops_defaults {
         vst1q_s8(out, vnegq_s8(vmovn_high_s16(vmovn_s16(first), second)));
     }
     static AQ_INLINE bool any_greater(f32 x, f32 y) { return vmaxvq_u32(vcgtq_f32(x, y)) != 0; }
-    static AQ_INLINE f32 div(f32 a, f32 b) { return vdivq_f32(a, b); }
     static AQ_INLINE i32 float_bits(f32 x) { return vreinterpretq_s32_f32(x); }
     static AQ_INLINE f32 load_bfloat16(const std::uint16_t* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
     static AQ_INLINE f32 greater(f32 x, f32 y) { return vbslq_f32(vcgtq_f32(x, y), x, y); }
@@ -256,6 +255,15 @@ struct ops : ops_defaults {
         const int16x8_t low = vqmovn_high_s32(vqmovn_s32(v[0]), v[1]), high = vqmovn_high_s32(vqmovn_s32(v[2]), v[3]);
         const int8x16_t all = vqmovn_high_s16(vqmovn_s16(low), high);
         vst1q_s8(out, vmaxq_s8(vminq_s8(all, clip.most), clip.least));
+    }
+
+    // What rows that are computed need beside: see body/row_sources.hpp.
+    static AQ_INLINE f32 divide(f32 a, f32 b) { return vdivq_f32(a, b); }
+    static AQ_INLINE f32 add_to_exponent(f32 x, f32 e) {
+        return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(x), vshlq_n_s32(vreinterpretq_s32_f32(e), 23)));
+    }
+    static AQ_INLINE f32 cleared_where_above(f32 x, f32 v, f32 limit) {
+        return vreinterpretq_f32_u32(vbicq_u32(vreinterpretq_u32_f32(x), vcgtq_f32(v, limit)));
     }
 
     static std::int32_t sum_of(const std::int8_t* c, std::size_t count) {

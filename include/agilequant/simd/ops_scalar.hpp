@@ -56,7 +56,10 @@ struct ops_defaults {
         false;  ///< blocks are compiled for each group_kind: what the end of a group costs is felt
     static constexpr block_size attention_block{1, 1};  ///< rows of queries or weights by panels of keys or values
     static constexpr int attention_streams = 1;         ///< panels of values by one query
-    static constexpr bool has_float_start = false;      ///< converts 32-bit sums by where they begin, see float_start
+    /// A block for any kind of group multiplies by 16 bits where a group's sums of codes fit them. Not where gcc then keeps sums of
+    /// products on the stack.
+    static constexpr bool chooses_short_sums = true;
+    static constexpr bool has_float_start = false;  ///< converts 32-bit sums by where they begin, see float_start
 
     /// How many steps of four products a row an i16_sums holds, of weights up to WeightMagnitude; 0: it has none.
     template <int WeightMagnitude, int ActivationBits>
@@ -184,7 +187,6 @@ struct ops : ops_defaults {
         for (int i = 0; i < 16; ++i) out[i] = static_cast<std::int8_t>(-v[i] & 0xFF);
     }
     static AQ_INLINE bool any_greater(f32 x, f32 y) { return x > y; }
-    static AQ_INLINE f32 div(f32 a, f32 b) { return a / b; }
     static AQ_INLINE i32 float_bits(f32 x) { return static_cast<i32>(bits_of(x)); }
     static AQ_INLINE f32 load_bfloat16(const std::uint16_t* p) { return float_of(static_cast<std::uint32_t>(*p) << 16); }
     static AQ_INLINE f32 greater(f32 x, f32 y) { return x > y ? x : y; }
@@ -194,6 +196,11 @@ struct ops : ops_defaults {
     /// x 2^e, where the result is normal or x = 1 and e = -127, which gives 0.
     static AQ_INLINE f32 times_power_of_two(f32 x, i32 e) { return float_of(bits_of(x) + (static_cast<std::uint32_t>(e) << 23)); }
     static AQ_INLINE f32 tree_across(const f32 (&v)[lanes]) { return v[0]; }
+
+    // What rows that are computed need beside: see body/row_sources.hpp.
+    static AQ_INLINE f32 divide(f32 a, f32 b) { return a / b; }
+    static AQ_INLINE f32 add_to_exponent(f32 x, f32 e) { return float_of(bits_of(x) + (bits_of(e) << 23)); }
+    static AQ_INLINE f32 cleared_where_above(f32 x, f32 v, f32 limit) { return v > limit ? 0.0F : x; }
 
     static value_range range_of(const float* x, std::size_t count) { return aq::range_of(x, count); }
     static void encode(const float* x, std::size_t count, float inverse_scale, std::int32_t zero, code_range range,

@@ -167,7 +167,6 @@ struct ops : ops_defaults {
         _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_sub_epi8(_mm_setzero_si128(), bytes));
     }
     static AQ_INLINE bool any_greater(f32 x, f32 y) { return _mm_movemask_ps(_mm_cmpgt_ps(x, y)) != 0; }
-    static AQ_INLINE f32 div(f32 a, f32 b) { return _mm_div_ps(a, b); }
     static AQ_INLINE i32 float_bits(f32 x) { return _mm_castps_si128(x); }
     static AQ_INLINE f32 load_bfloat16(const std::uint16_t* p) {
         const __m128i upper = _mm_cvtepu16_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
@@ -205,6 +204,13 @@ struct ops : ops_defaults {
         const __m128i codes = _mm_packs_epi16(_mm_packs_epi32(v[0], v[1]), _mm_packs_epi32(v[2], v[3]));
         _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_max_epi8(_mm_min_epi8(codes, clip.most), clip.least));
     }
+
+    // What rows that are computed need beside: see body/row_sources.hpp.
+    static AQ_INLINE f32 divide(f32 a, f32 b) { return _mm_div_ps(a, b); }
+    static AQ_INLINE f32 add_to_exponent(f32 x, f32 e) {
+        return _mm_castsi128_ps(_mm_add_epi32(_mm_castps_si128(x), _mm_slli_epi32(_mm_castps_si128(e), 23)));
+    }
+    static AQ_INLINE f32 cleared_where_above(f32 x, f32 v, f32 limit) { return _mm_andnot_ps(_mm_cmpgt_ps(v, limit), x); }
 
     static std::int32_t sum_of(const std::int8_t* c, std::size_t count) {
         __m128i sum = _mm_setzero_si128();

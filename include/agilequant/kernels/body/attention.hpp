@@ -64,7 +64,8 @@ inline void attend_softmax(const query_block& b, const chunk_place& at) {
 
 /// The weight of token 0, from its codes.
 inline float weight_of_codes(const std::int8_t* codes, plane_values planes) {
-    return rounded(static_cast<float>(-codes[0]) * planes.first) + rounded(static_cast<float>(-codes[attention_chunk]) * planes.second);
+    return rounded(static_cast<float>(-codes[0]) * planes.first) +
+           rounded(static_cast<float>(-codes[attention_chunk]) * planes.second);
 }
 
 /// Codes of a chunk, and with them values: integers, but for a float cache.
@@ -82,8 +83,8 @@ void attend_coded(const query_block& b, const chunk_place& at) {
             attention_state& state = b.state(i, g);
             std::int8_t* const codes = codes_of(b, i);
             if (chunk.begin % keys_in_32_bits == 0 && chunk.begin != 0) take_sums(b, i, g, planes, 1.0F);
-            encode_chunk<Bits, Steps>(b.scores(i) + at.in_scores, logs, inverses, zeros,
-                                      round_up(b.seen(i, chunk), kv_step), state, codes, weights_of(b, i));
+            encode_chunk<Bits, Steps>(b.scores(i) + at.in_scores, logs, inverses, zeros, round_up(b.seen(i, chunk), kv_step),
+                                      state, codes, weights_of(b, i));
             const float first = Bits == 32 ? weights_of(b, i)[0] : weight_of_codes(codes, planes);
             if (chunk.begin == 0) state.first = rounded(first * inverses[0]);
         }
@@ -176,7 +177,8 @@ inline void attention(const attention_job& job, const attention_scratch& scratch
         const std::size_t queries = job.q.rows * (end - head);
         for (std::size_t first = 0; first < queries; first += scratch.queries) {
             const std::size_t count = queries - first < scratch.queries ? queries - first : scratch.queries;
-            const query_block b{job, scratch, head / group, head, end - head, first, count, queries, keys_together(scratch, form, count)};
+            const query_block b{
+                job, scratch, head / group, head, end - head, first, count, queries, keys_together(scratch, form, count)};
             if (job.cache.bits == 32) attend<32>(b, form);
             else if (job.cache.bits == 8) attend<8>(b, form);
             else attend<4>(b, form);

@@ -93,7 +93,8 @@ struct value_reader {
         constexpr std::size_t planes = 8 / Bits;
         const std::size_t step = at / gemm_tile::kr, part = static_cast<std::size_t>(v * ops::lanes) * gemm_tile::kr;
         const ops::codes stored = ops::load_codes(panel + step / planes * apart + part);
-        const ops::codes raw = step % planes == 0 ? packed_codes<Bits>::plane(stored, 0) : packed_codes<Bits>::plane(stored, planes - 1);
+        const ops::codes raw =
+            step % planes == 0 ? packed_codes<Bits>::plane(stored, 0) : packed_codes<Bits>::plane(stored, planes - 1);
         out[0] = value<0>(raw, at), out[1] = value<1>(raw, at), out[2] = value<2>(raw, at), out[3] = value<3>(raw, at);
     }
 };

@@ -12,7 +12,9 @@ namespace AQ_ISA {
 struct plane_values {
     float first, second;
 };
-AQ_INLINE plane_values values_of_planes(int steps) { return steps == 1 ? plane_values{256.0F, 1.0F} : plane_values{1.0F, inverse_sqrt2}; }
+AQ_INLINE plane_values values_of_planes(int steps) {
+    return steps == 1 ? plane_values{256.0F, 1.0F} : plane_values{1.0F, inverse_sqrt2};
+}
 /// Weight 1 as a whole number.
 AQ_INLINE float whole_weight(int steps) { return steps == 1 ? 32768.0F : 128.0F; }
 
@@ -68,7 +70,7 @@ AQ_INLINE ops::f32 logarithm(ops::f32 scale) {
     const ops::i32 bits = ops::sub(ops::float_bits(scale), ops::broadcast_i32(0x3F3504F4));
     const ops::i32 e = ops::template shift_right_signed<23>(bits);
     const ops::f32 f = ops::sub(ops::times_power_of_two(scale, ops::sub(ops::zero_i32(), e)), number(1.0F));
-    const ops::f32 s = ops::div(f, ops::add(number(2.0F), f)), z = ops::mul(s, s);
+    const ops::f32 s = ops::divide(f, ops::add(number(2.0F), f)), z = ops::mul(s, s);
     ops::f32 q = ops::add(ops::mul(z, number(0.431717694F)), number(0.576715171F));
     q = ops::add(ops::mul(z, q), number(0.961798847F));
     q = ops::add(ops::mul(z, q), number(2.88539004F));
@@ -84,10 +86,11 @@ inline void prepare_scales(const query_block& b, index_range keys) {
         float* const inverses = b.scratch.inverse_scales + g * b.scratch.keys;
         for (std::size_t j = 0; j < keys.size(); j += ops::lanes) {
             const ops::f32 one = number(1.0F);
-            const ops::f32 scale = cache.bits == 32 ? one : ops::load_bfloat16(cache.value_scales + b.scale_at(g, keys.begin + j));
+            const ops::f32 scale =
+                cache.bits == 32 ? one : ops::load_bfloat16(cache.value_scales + b.scale_at(g, keys.begin + j));
             const bool is_one = cache.bits == 32;
             ops::store_f32(logs + j, is_one ? number(0.0F) : logarithm(scale));
-            ops::store_f32(inverses + j, is_one ? one : ops::div(one, scale));
+            ops::store_f32(inverses + j, is_one ? one : ops::divide(one, scale));
         }
         for (std::size_t j = cache.length - keys.begin; j < keys.size(); ++j) logs[j] = 0.0F, inverses[j] = 1.0F;
     }
@@ -121,7 +124,8 @@ template <int Steps>
 AQ_INLINE void encode_keys(const float* scores, const float* logs, float reference, whole_weights& w) {
     AQ_UNROLL for (int r = 0; r < sum_registers; ++r) {
         const ops::f32 score = ops::add(ops::load_f32(scores + r * ops::lanes), ops::load_f32(logs + r * ops::lanes));
-        ops::f32 x = ops::sub(number(reference), score);  // not below -1/2, since no score is above the reference but for rounding
+        ops::f32 x =
+            ops::sub(number(reference), score);  // not below -1/2, since no score is above the reference but for rounding
         if constexpr (Steps == 2) x = ops::add(x, x);
         const ops::f32 clipped = ops::lesser(x, number(static_cast<float>(log2_zero)));
         whole_weight_of<Steps>(ops::nearest(clipped), w.first[r], w.second[r], w.value[r]);

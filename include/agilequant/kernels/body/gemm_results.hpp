@@ -103,6 +103,7 @@ struct block_results {
         if constexpr (Codes::is_value) add<no_code_sum, false>(job, place, group, sums, symmetric_zeros);
         else if constexpr (Kind == group_kind::scaled) add<short_code_sum, false>(job, place, group, sums, symmetric_zeros);
         else if constexpr (Kind == group_kind::multiplied) add<short_code_sum, true>(job, place, group, sums, symmetric_zeros);
+        else if constexpr (!ops::chooses_short_sums) add_chosen(job, place, group, sums, symmetric_zeros);
         else if (job.weights.layout.depth <= short_depth) add_any<short_code_sum>(job, place, group, sums, symmetric_zeros);
         else add_any<code_sum>(job, place, group, sums, symmetric_zeros);
     }
@@ -138,6 +139,11 @@ private:
     AQ_INLINE void add(const gemm_job& job, const place_type& place, std::size_t group, const sums_type& sums,
                        const std::uint8_t* symmetric_zeros) {
         add_columns<CodeSum>(job, place, group, sums, symmetric_zeros, std::bool_constant<IsMultiplied>{});
+    }
+    AQ_INLINE void add_chosen(const gemm_job& job, const place_type& place, std::size_t group, const sums_type& sums,
+                              const std::uint8_t* symmetric_zeros) {
+        if (job.weights.multipliers == nullptr) add<code_sum, false>(job, place, group, sums, symmetric_zeros);
+        else add<code_sum, true>(job, place, group, sums, symmetric_zeros);
     }
     template <class CodeSum>
     AQ_INLINE void add_any(const gemm_job& job, const place_type& place, std::size_t group, const sums_type& sums,

@@ -144,8 +144,7 @@ private:
         if constexpr (Inputs::template fetches_ahead<Codes::stored>) prefetch(in, k);
         ops::row_quads a[Rows];
         AQ_UNROLL for (int r = 0; r < Rows; ++r) a[r] = ops::load_quads(in.a[r] + k * k_step);
-        all_steps<IsFirst>(in, k, a, partials,
-                           std::make_integer_sequence<int, steps_in_k_step / Scheme::steps_at_once>{});
+        all_steps<IsFirst>(in, k, a, partials, std::make_integer_sequence<int, steps_in_k_step / Scheme::steps_at_once>{});
     }
     template <bool IsFirst, class Inputs, class Partial, int... I>
     static AQ_INLINE void all_steps(const Inputs& in, std::size_t k, const ops::row_quads (&a)[Rows],
@@ -163,7 +162,8 @@ private:
             const int part = v % column_block::of_panel * ops::lanes * gemm_tile::kr;
             const std::uint8_t* const from = in.w[v / column_block::of_panel] + part;
             constexpr int pieces = steps_in_k_step / planes;
-            ((w[v][I] = Codes::plane(ops::load_codes(from + in.template offset<pieces>(k, (First + I) / planes)), (First + I) % planes)),
+            ((w[v][I] = Codes::plane(ops::load_codes(from + in.template offset<pieces>(k, (First + I) / planes)),
+                                     (First + I) % planes)),
              ...);
         }
         AQ_UNROLL for (int r = 0; r < Rows; ++r) {
