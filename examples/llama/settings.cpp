@@ -68,7 +68,9 @@ void add_precision(CLI::App& app, settings& s) {
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str()
         ->group(group);
-    app.add_flag("--rotate-keys", p.rotates_keys, "Rotate keys and queries by a Hadamard matrix before keys are coded")
+    app.add_option("--rotate-keys", p.rotate_keys, "Rotate keys and queries by a Hadamard matrix before keys are coded; auto: in 4 bits")
+        ->check(CLI::IsMember({"auto", "yes", "no"}))
+        ->capture_default_str()
         ->group(group);
     app.add_option("--prune", p.prune, "Share of a prompt's tokens that is gone after the last pruning layer")
         ->check(between(0.0, 0.99))
@@ -199,7 +201,7 @@ model_options options_of(const precision& p, const model_config& config) {
     o.kv_bits = p.kv_bits;
     if (p.kv_group % kv_step != 0) throw failure("--kv-group " + std::to_string(p.kv_group) + " is not a multiple of 16");
     o.kv_group = p.kv_group;
-    o.rotates_keys = p.rotates_keys;
+    o.rotates_keys = p.rotate_keys == "yes" || (p.rotate_keys == "auto" && p.kv_bits == 4);
     if (p.prune > 0.0) {
         const std::vector<std::size_t> layers = layers_of(p.prune_layers, config.layers);
         require(make_progressive_plan_at(p.prune, layers.data(), layers.size(), o.pruning), "--prune " + std::to_string(p.prune));

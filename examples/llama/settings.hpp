@@ -26,7 +26,7 @@ struct precision {
     std::string attention = "softmax";
     int kv_bits = 32;
     std::size_t kv_group = 0;
-    bool rotates_keys = false;
+    std::string rotate_keys = "auto";
     double prune = 0.0;  ///< share of tokens gone after the last pruning layer
     std::string prune_layers = "half";
 
