@@ -127,10 +127,10 @@ struct ownership {
 };
 
 constexpr ownership owners[] = {
-    {"scalar", nullptr, true, true, true, true},     {"sse41", nullptr, true, true, true, true},
-    {"avx2", nullptr, true, true, true, true},       {"avxvnni", "avx2", true, false, false, false},
-    {"avx512vnni", "avx2", true, true, true, false}, {"amx", "avx512vnni", true, false, false, false},
-    {"neon", nullptr, true, true, true, true},       {"dotprod", "neon", true, false, true, true},
+    {"scalar", nullptr, true, true, true, true},    {"sse41", nullptr, true, true, true, true},
+    {"avx2", nullptr, true, true, true, true},      {"avxvnni", "avx2", true, false, false, false},
+    {"avx512vnni", "avx2", true, true, true, true}, {"amx", "avx512vnni", true, false, false, false},
+    {"neon", nullptr, true, true, true, true},      {"dotprod", "neon", true, false, true, true},
     {"i8mm", "dotprod", true, false, false, false},
 };
 
@@ -167,6 +167,7 @@ TEST_CASE("dispatch: each table has kernels of its own where it should, and inhe
         CHECK(is_as_said(*table, o.parent, o.gemm_float, [](const aq::kernel_table& t) { return t.gemm_float; }));
         CHECK(is_as_said(*table, o.parent, o.quantize, [](const aq::kernel_table& t) { return t.quantize; }));
         CHECK(is_as_said(*table, o.parent, o.attention, [](const aq::kernel_table& t) { return t.attention; }));
+        CHECK(is_as_said(*table, o.parent, o.attention, [](const aq::kernel_table& t) { return t.store_kv; }));
     }
     CHECK(seen == std::size(aq::isa_entries));
 }
