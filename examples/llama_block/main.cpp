@@ -2,58 +2,19 @@
 /// One transformer block at LLaMA-7B's shapes with synthetic weights: how long a prompt and a single step take in float, with 8- and
 /// with 4-bit activations, and where the time goes. What somebody runs on a new device.
 #include <CLI/CLI.hpp>
-#include <agilequant/dispatch/dispatch.hpp>
 #include <agilequant/model/llama.hpp>
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <random>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "llama/failure.hpp"
+#include "llama_block/block_case.hpp"
 
 namespace aq::example {
 
 namespace {
-
-struct options {
-    std::size_t prompt = 512, past = 512, repetitions = 5, threads = 0, group = 128;
-    std::size_t dim = 4096, hidden = 11008, heads = 32, kv_heads = 32;
-    std::string isa;
-    bool all_sites = false;
-};
-
-/// Values of a given shape, cut from one long list at random places: a 7B block is made in a second.
-class synthetic_values {
-public:
-    synthetic_values() : random_(7), values_(1U << 20U) {
-        std::student_t_distribution<float> heavy_tails(7.0F);
-        for (float& v : values_) v = 0.03F * heavy_tails(random_);
-    }
-    void fill(float* out, std::size_t count) {
-        while (count > 0) {
-            const std::size_t place = random_() % values_.size(), piece = std::min(count, values_.size() - place);
-            std::memcpy(out, values_.data() + place, piece * sizeof(float));
-            out += piece;
-            count -= piece;
-        }
-    }
-    static status read(void* self, weight_id id, std::size_t, matrix_view<float> out) {
-        const bool is_gain = id == weight_id::attention_norm || id == weight_id::mlp_norm || id == weight_id::final_norm;
-        for (std::size_t r = 0; r < out.rows; ++r) {
-            if (is_gain) std::fill(out.row(r), out.row(r) + out.cols, 1.0F);
-            else static_cast<synthetic_values*>(self)->fill(out.row(r), out.cols);
-        }
-        return status::ok;
-    }
-
-private:
-    std::mt19937 random_;
-    std::vector<float> values_;
-};
 
 struct precision_row {
     const char* name;
@@ -61,23 +22,8 @@ struct precision_row {
 };
 constexpr precision_row precisions[] = {{"float", 16}, {"W4A8", 8}, {"W4A4", 4}};
 
-model_options options_of(const options& o, int activation_bits) {
-    model_options m;
-    m.float_weights = activation_bits > 8;
-    m.weights.group = o.group;
-    m.kv_bits = activation_bits > 8 ? 32 : 8;
-    m.coding = activation_bits > 8 ? probability_coding::softmax : probability_coding::log2_ceiling;
-    for (std::size_t i = 0; i < site_count; ++i) {
-        site_format& f = m.sites[i];
-        f.is_float = activation_bits > 8;
-        f.activations.bits = static_cast<site>(i) == site::attention && !o.all_sites ? 8 : activation_bits;
-        f.activations.is_asymmetric = f.activations.bits < 8;
-    }
-    return m;
-}
-
 /// Median over the repetitions, part by part, of `rows` rows through the block after `past` tokens.
-part_times time_block(const options& o, const llama& model, run_context& context, std::size_t rows, std::size_t past) {
+part_times time_block(const block_options& o, const llama& model, run_context& context, std::size_t rows, std::size_t past) {
     const model_config& c = model.config();
     block_scratch scratch;
     kv_cache cache;
@@ -118,40 +64,12 @@ void print_row(const char* name, part_times t, std::size_t rows, double float_se
     std::printf(" %11.1f %7.2fx\n", static_cast<double>(rows) / all, float_seconds / all);
 }
 
-/// The sizes of the block, or a failure that says which of them cannot be.
-model_config shapes_of(const options& o) {
-    model_config c;
-    c.vocabulary = 1;
-    c.layers = 1;
-    c.dim = o.dim;
-    c.hidden = o.hidden;
-    c.heads = o.heads;
-    c.kv_heads = o.kv_heads;
-    c.max_length = std::max(o.prompt, o.past + 1);
-    if (c.dim % c.heads != 0)
-        throw failure("--heads " + std::to_string(c.heads) + " does not divide --dim " + std::to_string(c.dim));
-    if (c.heads % c.kv_heads != 0)
-        throw failure("--kv-heads " + std::to_string(c.kv_heads) + " does not divide --heads " + std::to_string(c.heads));
-    const std::string head = "a head of " + std::to_string(c.head_dim()) + " channels (--dim / --heads)";
-    if (c.head_dim() % 2 != 0 || c.head_dim() > max_head_dim)
-        throw failure(head + " is odd or has more than " + std::to_string(max_head_dim));
-    require(validate(c), "the sizes of the block");
-    return c;
-}
-
-void run(const options& o) {
-    const kernel_table* kernels = nullptr;
-    if (o.isa.empty())
-        require(choose_kernels(kernels), "AQ_ISA=" + std::string(std::getenv("AQ_ISA") == nullptr ? "" : std::getenv("AQ_ISA")));
-    else require(find_kernels(o.isa.c_str(), isa::this_cpu(), kernels), "--isa " + o.isa);
+void run(const block_options& o) {
     run_context context;
-    context.kernels = kernels;
-#if AQ_OPENMP
-    context.threads = openmp_executor(o.threads == 0 ? std::max(1U, std::thread::hardware_concurrency()) : o.threads);
-#endif
+    choose(o, context);
     const model_config c = shapes_of(o);
     std::printf("one block: dimension %zu, hidden %zu, %zu heads, kernels %s, %zu threads, median of %zu\n", c.dim, c.hidden,
-                c.heads, kernels->isa, context.threads.workers, o.repetitions);
+                c.heads, context.kernels->isa, context.threads.workers, o.repetitions);
     part_times prompts[3], steps[3];
     std::size_t bytes[3] = {};
     for (std::size_t i = 0; i < 3; ++i) {
@@ -183,7 +101,7 @@ void run(const options& o) {
 }  // namespace aq::example
 
 int main(int argc, char** argv) {
-    aq::example::options o;
+    aq::example::block_options o;
     CLI::App app("Times one transformer block at LLaMA-7B's shapes, with synthetic weights: float, 8-bit and 4-bit activations.");
     const CLI::Range sizes(std::size_t{1}, aq::max_model_size);
     app.add_option("--prompt", o.prompt, "Tokens in the prompt")->check(CLI::Range(1, 1 << 20))->capture_default_str();
@@ -202,10 +120,14 @@ int main(int argc, char** argv) {
     app.add_option("--hidden", o.hidden, "Hidden size of the MLP")->check(sizes)->capture_default_str();
     app.add_option("--heads", o.heads, "Heads of queries")->check(sizes)->capture_default_str();
     app.add_option("--kv-heads", o.kv_heads, "Heads of keys and values")->check(sizes)->capture_default_str();
+    app.add_flag("--pruning", o.is_pruned,
+                 "Instead: the prompt through several blocks, pruned by several shares in several places");
+    app.add_option("--blocks", o.blocks, "How many blocks those are")->check(CLI::Range(6, 1000))->capture_default_str();
     app.add_flag("--all-sites", o.all_sites, "W4A4 with 4 bits at every site");
     try {
         app.parse(argc, argv);
-        aq::example::run(o);
+        if (o.is_pruned) aq::example::print_pruning(o);
+        else aq::example::run(o);
         if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) throw aq::example::failure("the output cannot be written");
     } catch (const CLI::ParseError& e) {
         return app.exit(e) == 0 ? 0 : 2;

@@ -428,13 +428,23 @@ class Block(ProgramTest):
             self.assertIn("kernels " + isa, self.output(*self.small, "--past", 2, "--isa", isa, program=self.llama_block))
         self.assertIn("--prompt", self.output("--help", program=self.llama_block))
 
+    def test_pruning(self):
+        text = self.output(*self.small, "--pruning", "--blocks", 6, program=self.llama_block)
+        rows = re.findall(r"^(none|\d to \d) +(0\.\d\d) +([\d.]+) % ", text, re.MULTILINE)
+        self.assertEqual([layers for layers, _, _ in rows], ["none"] + 3 * ["1 to 3"] + 3 * ["3 to 5"], text)
+        sparsities = [float(sparsity) for _, _, sparsity in rows]
+        self.assertEqual(sparsities[0], 0.0)
+        for of_place in (sparsities[1:4], sparsities[4:]):
+            self.assertEqual(of_place, sorted(of_place))
+        self.assertGreater(sparsities[3], sparsities[6])  # what goes earlier saves more
+
     def test_sizes_are_refused(self):
         for words, names in ((["--dim", 64, "--heads", 5], ["--heads 5", "--dim 64"]), (["--heads", 32, "--kv-heads", 3], ["--kv-heads 3", "--heads 32"]),
                              (["--dim", 36, "--heads", 4, "--kv-heads", 4], ["9 channels"]), (["--dim", 32 * 258], ["258 channels"]),
                              (["--isa", "sse9"], ["--isa sse9"])):
             self.assert_refused(*words, names=names, program=self.llama_block)
         for words, name in ((["--dim", 0], "--dim"), (["--dim", 1 << 40], "--dim"), (["--hidden", -3], "--hidden"), (["--heads", 0], "--heads"),
-                            (["--kv-heads", 0], "--kv-heads"), (["--prompt", 0], "--prompt"), (["--repetitions", 0], "--repetitions"), (["--bogus"], "--bogus"), (["--group", -1], "--group")):
+                            (["--kv-heads", 0], "--kv-heads"), (["--prompt", 0], "--prompt"), (["--blocks", 5], "--blocks"), (["--repetitions", 0], "--repetitions"), (["--bogus"], "--bogus"), (["--group", -1], "--group")):
             self.assert_refused(*words, names=[name], program=self.llama_block, sentence=False)
         self.assert_refused(*self.small, names=["AQ_ISA=sse9"], isa="sse9", program=self.llama_block)
 

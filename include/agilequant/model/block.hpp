@@ -27,7 +27,7 @@ struct block {
         const bool prunes = rows != x.rows;
         AQ_TRY(attention.forward(context, settings, scratch, cache, prunes, x));
         if (prunes) {
-            const part_timer timed(context.times, part::nonlinear);
+            const part_timer timed(context.times, part::pruning);
             float* const importance = scratch.importance(x.rows);
             AQ_TRY(token_importance(scratch.first_column(x.rows), importance));
             if (keep_last) importance[x.rows - 1] = std::numeric_limits<float>::infinity();

@@ -42,8 +42,8 @@ private:
 };
 
 /// The parts of a block that time is told apart by.
-enum class part { projections, attention, mlp, nonlinear, quantize };
-inline constexpr std::size_t part_count = 5;
+enum class part { projections, attention, mlp, nonlinear, quantize, pruning };
+inline constexpr std::size_t part_count = 6;
 
 /// Seconds spent in each part, where somebody asks.
 struct part_times {
