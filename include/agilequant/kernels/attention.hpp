@@ -1,20 +1,23 @@
 /// \file
 /// Attention of one layer over a cache of keys and values: check, choose, call. Not projections, positions (RoPE is applied
-/// before) or the cache itself (model/kv_cache.hpp). Bodies: kernels/body/attention_scores.hpp and attention.hpp.
+/// before) or the cache itself (model/kv_cache.hpp). Bodies: kernels/body/attention*.hpp.
 ///
 /// For row i of q, head h and keys j = 0 .. past + i, past = cache.length - rows:
 ///
 ///     score      t_j = (scale q.k_j + slope (j - past - i)) log2 e
-///     softmax    w_j = 2^(t_j - max t),                          out = sum w_j v_j / sum w_j
+///     softmax    w_j = 2^(t_j - M),                              out = sum w_j v_j / sum w_j
 ///     log2       w_j = 2^-code_j, code_j = round(M - t_j),       out = sum w_j v_j / sum w_j       (the paper's: without division)
-///                M = log2 sum 2^t_j, or max t, or that rounded up to an integer; half octaves: w_j = 2^(-code_j / 2), code_j = round(2 (M - t_j))
+///                M = log2 sum 2^t_j, or max t, or a ceiling; half octaves: w_j = 2^(-code_j / 2), code_j = round(2 (M - t_j))
+///
+/// A ceiling, which softmax has too, is the largest t_j rounded up, of the keys so far: keys come in chunks of attention_chunk, each coded against
+/// those up to its own last, and where the ceiling rises all sums so far are multiplied by that power of two, which is exact.
 ///
 /// With a float cache all of it is float. With 8 or 4 bits q is quantized to int8, one scale a row and head, and q.k is an exact
 /// integer sum, then scaled. A softmax takes values as scale * code. The log2 forms fold the scale s_j of a value, token by
-/// token, into what is coded: t_j + log2 s_j in the place of t_j, so that sum w_j (code of v_j) is a sum of shifted integers, exact in 64
-/// bits. The divisor is sum w_j / s_j then: the result is a mean of the values with weights w_j / s_j, whatever was rounded. In
-/// the paper's form w_j stands for p_j s_j / (largest s so far), and that scale multiplies the result. With 4 bits each
-/// 32 channels have scales, and so codes, of their own.
+/// token, into what is coded: t_j + log2 s_j in the place of t_j, so that sum w_j (code of v_j) is a sum of shifted integers: exact, and
+/// joined in float where the ceiling rises, every 65536 keys and at the end. The divisor is sum w_j / s_j then: the result is a mean of the values with weights w_j / s_j, whatever was rounded. In
+/// the paper's form w_j stands for p_j s_j / (largest s so far), and that scale multiplies the result. Groups of channels
+/// with scales of their own have codes of their own.
 ///
 /// Every result has the same bits on every instruction set, for any cut of the work into heads or rows: the row of a long prompt
 /// equals the single step with the same keys. Float sums over keys or channels have 16 lanes; weights times values are summed

@@ -84,15 +84,13 @@ inline void prepare_scales(const query_block& b, index_range keys) {
     for (std::size_t g = 0; g < cache.groups(); ++g) {
         float* const logs = b.scratch.log_scales + g * b.scratch.keys;
         float* const inverses = b.scratch.inverse_scales + g * b.scratch.keys;
-        for (std::size_t j = 0; j < keys.size(); j += ops::lanes) {
-            const ops::f32 one = number(1.0F);
-            const ops::f32 scale =
-                cache.bits == 32 ? one : ops::load_bfloat16(cache.value_scales + b.scale_at(g, keys.begin + j));
-            const bool is_one = cache.bits == 32;
-            ops::store_f32(logs + j, is_one ? number(0.0F) : logarithm(scale));
-            ops::store_f32(inverses + j, is_one ? one : ops::divide(one, scale));
+        const std::size_t scaled = cache.bits == 32 ? 0 : keys.size(), known = cache.bits == 32 ? 0 : cache.length - keys.begin;
+        for (std::size_t j = 0; j < scaled; j += ops::lanes) {
+            const ops::f32 scale = ops::load_bfloat16(cache.value_scales + b.scale_at(g, keys.begin + j));
+            ops::store_f32(logs + j, logarithm(scale));
+            ops::store_f32(inverses + j, ops::divide(number(1.0F), scale));
         }
-        for (std::size_t j = cache.length - keys.begin; j < keys.size(); ++j) logs[j] = 0.0F, inverses[j] = 1.0F;
+        for (std::size_t j = known; j < keys.size(); ++j) logs[j] = 0.0F, inverses[j] = 1.0F;
     }
 }
 
