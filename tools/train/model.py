@@ -8,6 +8,7 @@ BOS = 0  # byte 0 does not occur in text: it starts every window and gives atten
 
 
 class Config:
+    """The embedded model."""
     vocab_size, hidden_size, num_hidden_layers = 256, 256, 4
     num_attention_heads, num_key_value_heads, intermediate_size = 4, 2, 640
     max_position_embeddings, rope_theta, rms_norm_eps = 512, 10000.0, 1e-5
@@ -18,6 +19,15 @@ class Config:
         return {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
                 "bos_token_id": BOS, "eos_token_id": None, "tie_word_embeddings": False, "torch_dtype": "float16",
                 **{name: getattr(self, name) for name in names}}
+
+
+class DeepConfig(Config):
+    """Three times as many layers in half the weights: where to prune is a question of depth."""
+    hidden_size, num_hidden_layers = 96, 12
+    num_attention_heads, num_key_value_heads, intermediate_size = 3, 1, 256
+
+
+CONFIGS = {"austen": Config, "austen-deep": DeepConfig}
 
 
 class Linear(nn.Module):
@@ -38,7 +48,7 @@ class Norm(nn.Module):
         return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight
 
 
-def rotate(x, cos, sin):  # [batch, heads, time, 64]; Hugging Face's halves
+def rotate(x, cos, sin):  # [batch, heads, time, size]; Hugging Face's halves
     first, second = x.float().chunk(2, -1)
     return torch.cat((first * cos - second * sin, second * cos + first * sin), -1).bfloat16()
 

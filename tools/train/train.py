@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Trains the embedded byte-level LLaMA and writes model.safetensors, config.json, the loss curve and the final figure.
+"""Trains a byte-level LLaMA, the embedded one or the deep one, and writes model.safetensors, config.json, the loss curve and the final figure.
 
 Matrices are trained by Muon (momentum, orthogonalised by five Newton-Schulz steps), which needs about half the steps of
 Adam here; embeddings, norms and the head by Adam. Runs on a GPU where there is one, else in bfloat16 by oneDNN.
@@ -19,7 +19,7 @@ import torch
 
 import safetensors_io
 import text
-from model import BOS, Config, Llama
+from model import BOS, CONFIGS, Llama
 
 LENGTH = 512
 
@@ -103,6 +103,7 @@ def plot(curve, path: str, final: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--out", required=True, help="folder to write to; an interrupted run found there goes on")
+    parser.add_argument("--model", choices=CONFIGS, default="austen")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=16, help="windows of 512 bytes a step")
     parser.add_argument("--rate", type=float, default=0.02, help="of the matrices; the rest learns at a fifth of it")
@@ -115,7 +116,7 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     training, validation = text.training_text(), text.validation_text()
 
-    model = Llama(Config()).to(device)
+    model = Llama(CONFIGS[arguments.model]()).to(device)
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and name.startswith("layers")]
     others = [p for name, p in model.named_parameters() if not (p.ndim == 2 and name.startswith("layers"))]
     muon, adam = Muon(matrices, arguments.decay), torch.optim.Adam(others, betas=(0.9, 0.98), eps=1e-10)
