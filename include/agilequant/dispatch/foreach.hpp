@@ -6,7 +6,8 @@
 /// included inside, everything that they need is included before, and the symbols of two instruction sets differ by
 /// namespace. A region is opened only where the build does not have the instruction set anyway.
 ///
-/// An instruction set compiles the families in which it has something to offer, and takes the other kernels from another's table.
+/// An instruction set compiles the families of kernels (kernels/body/family_*.hpp) in which it has something to offer, and takes
+/// the other kernels from another's table.
 ///
 /// Kernels take a while to compile. A program of several units may compile them once: AQ_KERNELS_HERE, defined before one unit's
 /// include, puts them there, and AQ_KERNELS_ELSEWHERE in all others declares the tables only.
@@ -48,41 +49,17 @@
 // Empty lines keep formatters from sorting what builds on each other.
 
 #define AQ_ISA scalar
-#include "agilequant/kernels/body/store.hpp"
+#include "agilequant/kernels/body/family_inner_loops.hpp"
 
-#include "agilequant/kernels/body/scheme.hpp"
-
-#include "agilequant/kernels/body/unpack.hpp"
-
-#include "agilequant/kernels/body/micro_kernel.hpp"
-
-#include "agilequant/kernels/body/gemm_results.hpp"
-
-#include "agilequant/kernels/body/gemm_block.hpp"
-
-#include "agilequant/kernels/body/gemm.hpp"
-
-#include "agilequant/kernels/body/products.hpp"
+#include "agilequant/kernels/body/family_products.hpp"
 
 #include "agilequant/kernels/body/packed_multiplier.hpp"
 
 #include "agilequant/kernels/body/gemm_float.hpp"
 
-#include "agilequant/kernels/body/rows.hpp"
+#include "agilequant/kernels/body/family_rows.hpp"
 
-#include "agilequant/kernels/body/row_sources.hpp"
-
-#include "agilequant/kernels/body/quantize.hpp"
-
-#include "agilequant/kernels/body/kv_store.hpp"
-
-#include "agilequant/kernels/body/attention_scores.hpp"
-
-#include "agilequant/kernels/body/attention_weights.hpp"
-
-#include "agilequant/kernels/body/attention_values.hpp"
-
-#include "agilequant/kernels/body/attention.hpp"
+#include "agilequant/kernels/body/family_attention.hpp"
 #undef AQ_ISA
 
 namespace aq {
@@ -98,41 +75,17 @@ AQ_REGION_BEGIN("sse4.1")
 #define AQ_ISA sse41
 #include "agilequant/simd/ops_sse41.hpp"
 
-#include "agilequant/kernels/body/store.hpp"
+#include "agilequant/kernels/body/family_inner_loops.hpp"
 
-#include "agilequant/kernels/body/scheme.hpp"
-
-#include "agilequant/kernels/body/unpack.hpp"
-
-#include "agilequant/kernels/body/micro_kernel.hpp"
-
-#include "agilequant/kernels/body/gemm_results.hpp"
-
-#include "agilequant/kernels/body/gemm_block.hpp"
-
-#include "agilequant/kernels/body/gemm.hpp"
-
-#include "agilequant/kernels/body/products.hpp"
+#include "agilequant/kernels/body/family_products.hpp"
 
 #include "agilequant/kernels/body/packed_multiplier.hpp"
 
 #include "agilequant/kernels/body/gemm_float.hpp"
 
-#include "agilequant/kernels/body/rows.hpp"
+#include "agilequant/kernels/body/family_rows.hpp"
 
-#include "agilequant/kernels/body/row_sources.hpp"
-
-#include "agilequant/kernels/body/quantize.hpp"
-
-#include "agilequant/kernels/body/kv_store.hpp"
-
-#include "agilequant/kernels/body/attention_scores.hpp"
-
-#include "agilequant/kernels/body/attention_weights.hpp"
-
-#include "agilequant/kernels/body/attention_values.hpp"
-
-#include "agilequant/kernels/body/attention.hpp"
+#include "agilequant/kernels/body/family_attention.hpp"
 #undef AQ_ISA
 #if !AQ_BUILD_SSE41
 AQ_REGION_END
@@ -152,41 +105,17 @@ AQ_REGION_BEGIN("avx2")
 #define AQ_ISA avx2
 #include "agilequant/simd/ops_avx2.hpp"
 
-#include "agilequant/kernels/body/store.hpp"
+#include "agilequant/kernels/body/family_inner_loops.hpp"
 
-#include "agilequant/kernels/body/scheme.hpp"
-
-#include "agilequant/kernels/body/unpack.hpp"
-
-#include "agilequant/kernels/body/micro_kernel.hpp"
-
-#include "agilequant/kernels/body/gemm_results.hpp"
-
-#include "agilequant/kernels/body/gemm_block.hpp"
-
-#include "agilequant/kernels/body/gemm.hpp"
-
-#include "agilequant/kernels/body/products.hpp"
+#include "agilequant/kernels/body/family_products.hpp"
 
 #include "agilequant/kernels/body/packed_multiplier.hpp"
 
 #include "agilequant/kernels/body/gemm_float.hpp"
 
-#include "agilequant/kernels/body/rows.hpp"
+#include "agilequant/kernels/body/family_rows.hpp"
 
-#include "agilequant/kernels/body/row_sources.hpp"
-
-#include "agilequant/kernels/body/quantize.hpp"
-
-#include "agilequant/kernels/body/kv_store.hpp"
-
-#include "agilequant/kernels/body/attention_scores.hpp"
-
-#include "agilequant/kernels/body/attention_weights.hpp"
-
-#include "agilequant/kernels/body/attention_values.hpp"
-
-#include "agilequant/kernels/body/attention.hpp"
+#include "agilequant/kernels/body/family_attention.hpp"
 #undef AQ_ISA
 #if !AQ_BUILD_AVX2
 AQ_REGION_END
@@ -206,21 +135,9 @@ AQ_REGION_BEGIN("avx2,avxvnni")
 #define AQ_ISA avxvnni
 #include "agilequant/simd/ops_avxvnni.hpp"
 
-#include "agilequant/kernels/body/store.hpp"
+#include "agilequant/kernels/body/family_inner_loops.hpp"
 
-#include "agilequant/kernels/body/scheme.hpp"
-
-#include "agilequant/kernels/body/unpack.hpp"
-
-#include "agilequant/kernels/body/micro_kernel.hpp"
-
-#include "agilequant/kernels/body/gemm_results.hpp"
-
-#include "agilequant/kernels/body/gemm_block.hpp"
-
-#include "agilequant/kernels/body/gemm.hpp"
-
-#include "agilequant/kernels/body/products.hpp"
+#include "agilequant/kernels/body/family_products.hpp"
 #undef AQ_ISA
 #if !AQ_BUILD_AVXVNNI
 AQ_REGION_END
@@ -240,39 +157,15 @@ AQ_REGION_BEGIN("avx2,avx512f,avx512bw,avx512vl,avx512vnni")
 #define AQ_ISA avx512vnni
 #include "agilequant/simd/ops_avx512vnni.hpp"
 
-#include "agilequant/kernels/body/store.hpp"
+#include "agilequant/kernels/body/family_inner_loops.hpp"
 
-#include "agilequant/kernels/body/scheme.hpp"
-
-#include "agilequant/kernels/body/unpack.hpp"
-
-#include "agilequant/kernels/body/micro_kernel.hpp"
-
-#include "agilequant/kernels/body/gemm_results.hpp"
-
-#include "agilequant/kernels/body/gemm_block.hpp"
-
-#include "agilequant/kernels/body/gemm.hpp"
-
-#include "agilequant/kernels/body/products.hpp"
+#include "agilequant/kernels/body/family_products.hpp"
 
 #include "agilequant/kernels/body/gemm_float.hpp"
 
-#include "agilequant/kernels/body/rows.hpp"
+#include "agilequant/kernels/body/family_rows.hpp"
 
-#include "agilequant/kernels/body/row_sources.hpp"
-
-#include "agilequant/kernels/body/quantize.hpp"
-
-#include "agilequant/kernels/body/kv_store.hpp"
-
-#include "agilequant/kernels/body/attention_scores.hpp"
-
-#include "agilequant/kernels/body/attention_weights.hpp"
-
-#include "agilequant/kernels/body/attention_values.hpp"
-
-#include "agilequant/kernels/body/attention.hpp"
+#include "agilequant/kernels/body/family_attention.hpp"
 #undef AQ_ISA
 #if !AQ_BUILD_AVX512VNNI
 AQ_REGION_END
@@ -317,43 +210,19 @@ AQ_KERNEL_TABLE(with_products(avx512vnni::table))
 #define AQ_ISA neon
 #include "agilequant/simd/ops_neon.hpp"
 
-#include "agilequant/kernels/body/store.hpp"
-
-#include "agilequant/kernels/body/scheme.hpp"
-
-#include "agilequant/kernels/body/unpack.hpp"
-
-#include "agilequant/kernels/body/micro_kernel.hpp"
+#include "agilequant/kernels/body/family_inner_loops.hpp"
 
 #include "agilequant/kernels/body/lane_starts.hpp"
 
-#include "agilequant/kernels/body/gemm_results.hpp"
-
-#include "agilequant/kernels/body/gemm_block.hpp"
-
-#include "agilequant/kernels/body/gemm.hpp"
-
-#include "agilequant/kernels/body/products.hpp"
+#include "agilequant/kernels/body/family_products.hpp"
 
 #include "agilequant/kernels/body/packed_multiplier.hpp"
 
 #include "agilequant/kernels/body/gemm_float.hpp"
 
-#include "agilequant/kernels/body/rows.hpp"
+#include "agilequant/kernels/body/family_rows.hpp"
 
-#include "agilequant/kernels/body/row_sources.hpp"
-
-#include "agilequant/kernels/body/quantize.hpp"
-
-#include "agilequant/kernels/body/kv_store.hpp"
-
-#include "agilequant/kernels/body/attention_scores.hpp"
-
-#include "agilequant/kernels/body/attention_weights.hpp"
-
-#include "agilequant/kernels/body/attention_values.hpp"
-
-#include "agilequant/kernels/body/attention.hpp"
+#include "agilequant/kernels/body/family_attention.hpp"
 #undef AQ_ISA
 
 namespace aq {
@@ -370,37 +239,13 @@ AQ_REGION_BEGIN("arch=armv8.2-a+dotprod")
 #define AQ_ISA dotprod
 #include "agilequant/simd/ops_dotprod.hpp"
 
-#include "agilequant/kernels/body/store.hpp"
+#include "agilequant/kernels/body/family_inner_loops.hpp"
 
-#include "agilequant/kernels/body/scheme.hpp"
+#include "agilequant/kernels/body/family_products.hpp"
 
-#include "agilequant/kernels/body/unpack.hpp"
+#include "agilequant/kernels/body/family_rows.hpp"
 
-#include "agilequant/kernels/body/micro_kernel.hpp"
-
-#include "agilequant/kernels/body/gemm_results.hpp"
-
-#include "agilequant/kernels/body/gemm_block.hpp"
-
-#include "agilequant/kernels/body/gemm.hpp"
-
-#include "agilequant/kernels/body/products.hpp"
-
-#include "agilequant/kernels/body/rows.hpp"
-
-#include "agilequant/kernels/body/row_sources.hpp"
-
-#include "agilequant/kernels/body/quantize.hpp"
-
-#include "agilequant/kernels/body/kv_store.hpp"
-
-#include "agilequant/kernels/body/attention_scores.hpp"
-
-#include "agilequant/kernels/body/attention_weights.hpp"
-
-#include "agilequant/kernels/body/attention_values.hpp"
-
-#include "agilequant/kernels/body/attention.hpp"
+#include "agilequant/kernels/body/family_attention.hpp"
 #undef AQ_ISA
 #if !AQ_BUILD_DOTPROD
 AQ_REGION_END
@@ -420,23 +265,11 @@ AQ_REGION_BEGIN("arch=armv8.2-a+dotprod+i8mm")
 #define AQ_ISA i8mm
 #include "agilequant/simd/ops_i8mm.hpp"
 
-#include "agilequant/kernels/body/store.hpp"
-
-#include "agilequant/kernels/body/scheme.hpp"
-
-#include "agilequant/kernels/body/unpack.hpp"
-
-#include "agilequant/kernels/body/micro_kernel.hpp"
+#include "agilequant/kernels/body/family_inner_loops.hpp"
 
 #include "agilequant/kernels/body/pair_kernel.hpp"
 
-#include "agilequant/kernels/body/gemm_results.hpp"
-
-#include "agilequant/kernels/body/gemm_block.hpp"
-
-#include "agilequant/kernels/body/gemm.hpp"
-
-#include "agilequant/kernels/body/products.hpp"
+#include "agilequant/kernels/body/family_products.hpp"
 #undef AQ_ISA
 #if !AQ_BUILD_I8MM
 AQ_REGION_END
