@@ -177,6 +177,8 @@ struct ops : scalar::ops {
 
 #include "agilequant/kernels/body/kv_store.hpp"
 
+#include "agilequant/kernels/body/attention_query.hpp"
+
 #include "agilequant/kernels/body/attention_scores.hpp"
 
 #include "agilequant/kernels/body/attention_weights.hpp"

@@ -28,6 +28,7 @@ struct ops : ops_defaults {
     static constexpr block_size block_of_one_row{1, 2};
     static constexpr block_size attention_block{6, 4};  ///< 24 sums, 4 of codes: heads of 64 and 128 channels are whole tiles
     static constexpr int attention_streams = 8;
+    static constexpr std::size_t streamed_panels = 8;
     static constexpr std::size_t row_blocks_worth_unpacking = 0;  ///< never: measured on Zen 4
     static constexpr bool has_group_kinds =
         true;  ///< and one form of any: else gcc 12 keeps 24 sums on the stack, at a third of the speed

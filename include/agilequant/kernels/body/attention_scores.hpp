@@ -1,125 +1,11 @@
-// From queries and keys to scores, and what a row of scores needs besides: powers of two, sums.
+// From queries and keys to scores.
 // Compiled once per instruction set, by dispatch/foreach.hpp; AQ_ISA names the namespace.
 //
-// Scores are base-2 logarithms (the factor log2 e is in the query's), so that a code is a rounded difference. A row has a
-// multiple of 16 keys: what stands behind the last is -infinity and becomes weight 0. Sums over a row, and over the channels of a
-// float product, have 16 lanes, whatever the register: element i goes to lane i mod 16, then lane l takes l + 8, l + 4, l + 2, l + 1.
-// A score that is NaN counts as -infinity.
+// Scores are base-2 logarithms (the factor log2 e is in the query's), so that a code is a rounded difference. A score that is NaN counts as
+// -infinity.
 
 namespace aq {
 namespace AQ_ISA {
-
-inline constexpr int sum_lanes = 16;
-inline constexpr int sum_registers = sum_lanes / ops::lanes;
-inline constexpr float round_magic = 12582912.0F;  // added and taken away again: half to even, see core/exact_float.hpp
-inline constexpr float minus_infinity = -std::numeric_limits<float>::infinity();
-
-AQ_INLINE ops::f32 number(float v) { return ops::broadcast_f32(v); }
-
-/// The registers of 16 lanes to one.
-AQ_INLINE ops::f32 fold(ops::f32 (&v)[sum_registers]) {
-    AQ_UNROLL for (int half = sum_registers / 2; half > 0; half /= 2) {
-        AQ_UNROLL for (int r = 0; r < half; ++r) v[r] = ops::add(v[r], v[r + half]);
-    }
-    return v[0];
-}
-
-AQ_INLINE float row_sum(ops::f32 (&v)[sum_registers]) {
-    ops::f32 lanes[ops::lanes];
-    const ops::f32 sum = fold(v);
-    AQ_UNROLL for (ops::f32& lane : lanes) lane = sum;
-    float all[ops::lanes];
-    ops::store_f32(all, ops::tree_across(lanes));
-    return all[0];
-}
-
-/// 2^x for x <= 0 within 1.2 units in the last place; 0 below -126 and for NaN. x = n + r, |r| <= 1/2; 2^r is our fit at Chebyshev nodes, 2^-26.7.
-AQ_INLINE ops::f32 exp2(ops::f32 x) {
-    x = ops::select_at_least(x, number(-126.0F), x, number(-127.0F));
-    const ops::f32 n = ops::sub(ops::add(x, number(round_magic)), number(round_magic));
-    const ops::f32 r = ops::sub(x, n);
-    ops::f32 p = ops::add(ops::mul(r, number(1.54531634e-4F)), number(1.33908633e-3F));
-    p = ops::add(ops::mul(r, p), number(9.61808302e-3F));
-    p = ops::add(ops::mul(r, p), number(5.55035695e-2F));
-    p = ops::add(ops::mul(r, p), number(0.240226507F));
-    p = ops::add(ops::mul(r, p), number(0.693147182F));
-    p = ops::add(ops::mul(r, p), number(1.0F));
-    return ops::times_power_of_two(p, ops::to_i32(n));
-}
-
-/// Queries of one key-value head that are worked on together: number i is row i / heads of head first_head + i % heads. So their
-/// lengths rise.
-struct query_block {
-    const attention_job& job;
-    const attention_scratch& scratch;
-    std::size_t kv_head, first_head, heads;
-    std::size_t first, count;
-    std::size_t all;   ///< queries of the head, in all blocks
-    std::size_t room;  ///< for scores of so many keys at a time
-
-    [[nodiscard]] AQ_INLINE float* scores(std::size_t i) const { return scratch.scores + i * (room + attention_margin); }
-
-    [[nodiscard]] AQ_INLINE std::size_t row(std::size_t i) const { return (first + i) / heads; }
-    [[nodiscard]] AQ_INLINE std::size_t head(std::size_t i) const { return first_head + (first + i) % heads; }
-    /// Keys that a query sees, and those of `range` among them.
-    [[nodiscard]] AQ_INLINE std::size_t length(std::size_t i) const { return job.cache.length - job.q.rows + row(i) + 1; }
-    [[nodiscard]] AQ_INLINE std::size_t seen(std::size_t i, index_range range) const {
-        const std::size_t keys = length(i);
-        return keys <= range.begin ? 0 : (keys < range.end ? keys : range.end) - range.begin;
-    }
-    [[nodiscard]] AQ_INLINE std::size_t last() const { return count - 1; }
-    [[nodiscard]] AQ_INLINE index_range group(std::size_t g) const {
-        const std::size_t size = job.cache.group_channels(), end = (g + 1) * size, dim = job.cache.padded_dim();
-        return {g * size, end < dim ? end : dim};
-    }
-    /// Of a group of values or keys, for the token at `key`.
-    [[nodiscard]] AQ_INLINE std::size_t scale_at(std::size_t g, std::size_t key) const {
-        return (kv_head * job.cache.groups() + g) * job.cache.capacity + key;
-    }
-    /// The bytes of the tokens, or the row of floats, that `key`, a multiple of 16, begins.
-    [[nodiscard]] AQ_INLINE const std::uint8_t* bytes(const void* side, std::size_t key) const {
-        return static_cast<const std::uint8_t*>(side) + (kv_head * job.cache.capacity + key) * job.cache.row_bytes();
-    }
-    [[nodiscard]] AQ_INLINE attention_state& state(std::size_t i, std::size_t g) const {
-        return scratch.states[i * job.cache.groups() + g];
-    }
-};
-
-AQ_INLINE void fetch_piece(const float* p, std::size_t count) {
-    for (std::size_t c = 0; c < count; c += cache_line_bytes / sizeof(float)) __builtin_prefetch(p + c);
-}
-/// Fetches what is soon read or written beside query i: the piece of q of the next block, at the beginning, and that of the result, at the end.
-/// One head's pieces of many rows lie far apart, where hardware does not look ahead.
-AQ_INLINE void fetch_pieces(const query_block& b, std::size_t i, index_range chunk) {
-    const std::size_t dim = b.job.cache.head_dim, next = i + b.count;
-    if (chunk.begin == 0 && b.first + next < b.all) fetch_piece(b.job.q.row(b.row(next)) + b.head(next) * dim, dim);
-    if (chunk.end >= b.length(b.last())) fetch_piece(b.job.out.row(b.row(i)) + b.head(i) * dim, dim);
-}
-
-/// The queries as the scores take them: floats, or codes of 8 bits with a scale each.
-inline void prepare_queries(const query_block& b) {
-    constexpr float log2e = 1.44269504F;
-    const kv_view& cache = b.job.cache;
-    const std::size_t dim = cache.padded_dim();
-    const float factor = rounded(b.job.scale * log2e);
-    for (std::size_t i = 0; i < b.count; ++i) {
-        const float* const from = b.job.q.row(b.row(i)) + b.head(i) * cache.head_dim;
-        float* const q = b.scratch.q + i * dim;
-        std::memcpy(q, from, cache.head_dim * sizeof(float));
-        std::memset(q + cache.head_dim, 0, (dim - cache.head_dim) * sizeof(float));
-        b.scratch.q_factors[i] = factor;
-        if (cache.bits == 32) continue;
-        bool is_tame = false;
-        std::int8_t* const codes = b.scratch.q_codes + i * dim;
-        const affine fit = fit_symmetric(range_of_row(q, dim, is_tame), signed_codes(8));
-        encode_row(q, dim, 1.0F / fit.scale, 0, signed_codes(8), is_tame, codes);
-        b.scratch.q_factors[i] = rounded(fit.scale * factor);
-        for (std::size_t g = 0; g < cache.groups(); ++g) {
-            const index_range channels = b.group(g);
-            b.scratch.q_sums[i * cache.groups() + g] = ops::sum_of(codes + channels.begin, channels.size());
-        }
-    }
-}
 
 /// scores[j] = factor * (q . row j), j < keys.
 inline void score_floats(const float* q, const float* rows, std::size_t channels, std::size_t keys, float factor, float* scores) {
@@ -164,6 +50,22 @@ struct tile_sums {
             AQ_UNROLL for (int v = 0; v < Kernel::columns; ++v) ops::store_i32(at[r] + v * ops::lanes, sums.total(r, v));
         }
     }
+    /// One query by one panel of one register: four chains of sums, so that none waits for the last product. For codes of 8 bits memory is slower
+    /// than one chain.
+    template <int Bits>
+    AQ_INLINE void stream(const std::uint8_t* keys, const std::int8_t* query, std::size_t depth) {
+        constexpr int chains = static_cast<int>(k_step / gemm_tile::kr), planes = 8 / Bits;
+        ops::i32 sums[chains];
+        AQ_UNROLL for (ops::i32& sum : sums) sum = ops::zero_i32();
+        for (std::size_t k = 0; k < depth; k += k_step, keys += k_step * kv_step * Bits / 8) {
+            AQ_UNROLL for (int i = 0; i < chains; ++i) {
+                const ops::codes raw = ops::load_codes(keys + i / planes * static_cast<int>(step_bytes));
+                const ops::quads four = ops::template quad<0>(ops::load_quads(query + k + i * static_cast<int>(gemm_tile::kr)));
+                sums[i] = ops::add_dot4(sums[i], packed_codes<Bits>::plane(raw, i % planes), four);
+            }
+        }
+        ops::store_i32(at[0], ops::add(ops::add(sums[0], sums[1]), ops::add(sums[2], sums[3])));
+    }
     [[nodiscard]] AQ_INLINE ops::i32 of(std::size_t r, std::size_t v) const {
         return ops::load_i32(at[r] + v * static_cast<std::size_t>(ops::lanes));
     }
@@ -192,7 +94,12 @@ void score_tile(const query_block& b, std::size_t query, std::size_t key, index_
     for (std::size_t g = 0; g < groups; ++g) {
         const index_range channels = b.group(g);
         tile_sums<kernel, Rows> totals;
-        totals.multiply(in, channels.begin, channels.end);
+        if constexpr (Rows == 1 && Panels == 1 && Bits == 4 && ops::streamed_panels != 0) {
+            const std::uint8_t* const from = in.w[0] + channels.begin * kv_step * Bits / 8;
+            totals.template stream<Bits>(from, in.a[0] + channels.begin, channels.size());
+        } else {
+            totals.multiply(in, channels.begin, channels.end);
+        }
         ops::f32 scales[kernel::columns];
         ops::i32 zeros[kernel::columns];
         AQ_UNROLL for (int v = 0; v < kernel::columns; ++v) {
@@ -229,6 +136,7 @@ template <int Bits, int Rows, int Panels>
 void score_codes(const query_block& b, index_range keys) {
     constexpr std::size_t step = Panels * kv_step;
     for (std::size_t key = keys.begin; key < keys.end; key += step) {
+        fetch_in_order(b, b.job.cache.keys, {key, key + step < keys.end ? key + step : keys.end});
         for (std::size_t query = 0; query < b.count; query += Rows) {
             const std::size_t last = query + Rows <= b.count ? query + Rows - 1 : b.last();
             const std::size_t seen = b.seen(last, {key, keys.end});
@@ -241,10 +149,17 @@ void score_codes(const query_block& b, index_range keys) {
     }
 }
 
+/// The same for one query: keys are read in the order in which they lie in memory.
+template <int Bits>
+void score_codes_of_query(const query_block& b, index_range keys) {
+    const std::size_t end = keys.begin + round_up(b.seen(0, keys), kv_step);
+    for (std::size_t key = keys.begin; key < end; key += kv_step) score_tile<Bits, 1, 1>(b, 0, key, keys);
+}
+
 template <int Bits>
 void score_codes(const query_block& b, index_range keys) {
     constexpr block_size tile = ops::attention_block;
-    if (b.count == 1) score_codes<Bits, 1, 1>(b, keys);  // one stream from memory, as it lies there
+    if (b.count == 1) score_codes_of_query<Bits>(b, keys);
     else score_codes<Bits, tile.rows, tile.panels>(b, keys);
 }
 

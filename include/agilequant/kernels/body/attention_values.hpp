@@ -58,21 +58,53 @@ void add_values_of_queries(const query_block& b, index_range panels, index_range
     }
 }
 
-/// One query: values are read in the order in which they lie in memory, or nearly so, a few blocks of tokens at a time.
+/// One query and all channels of a head, whose sums fit the registers: values in the order in which they lie in memory.
+template <int Bits>
+__attribute__((noinline)) void stream_values(const query_block& b, index_range chunk) {
+    constexpr std::size_t kr = gemm_tile::kr, planes = 8 / Bits, columns = ops::streamed_panels * vectors;
+    const std::int8_t* const rows[] = {b.scratch.weight_codes, b.scratch.weight_codes + attention_chunk};
+    const std::size_t depth = round_up(b.seen(0, chunk), kv_step);
+    const std::uint8_t* values = b.bytes(b.job.cache.values, chunk.begin);
+    ops::i32 sums[2][columns];
+    AQ_UNROLL for (auto& row : sums) { AQ_UNROLL for (ops::i32& sum : row) sum = ops::zero_i32(); }
+    for (std::size_t t = 0; t < depth; t += kr * planes, values += columns * ops::lanes * kr) {
+        ops::quads weights[planes][2];
+        AQ_UNROLL for (std::size_t p = 0; p < planes; ++p) {
+            AQ_UNROLL for (int r = 0; r < 2; ++r) weights[p][r] = ops::template quad<0>(ops::load_quads(rows[r] + t + p * kr));
+        }
+        AQ_UNROLL for (std::size_t v = 0; v < columns; ++v) {
+            const ops::codes raw = ops::load_codes(values + v * ops::lanes * kr);
+            AQ_UNROLL for (std::size_t p = 0; p < planes; ++p) {
+                const ops::codes codes = packed_codes<Bits>::plane(raw, static_cast<int>(p));
+                AQ_UNROLL for (int r = 0; r < 2; ++r) sums[r][v] = ops::add_dot4(sums[r][v], codes, weights[p][r]);
+            }
+        }
+    }
+    AQ_UNROLL for (std::size_t r = 0; r < 2; ++r) {
+        std::int32_t* const out = b.scratch.sums + r * b.job.cache.padded_dim();
+        AQ_UNROLL for (std::size_t v = 0; v < columns; ++v)
+            ops::store_i32(out + v * ops::lanes, ops::add(ops::load_i32(out + v * ops::lanes), sums[r][v]));
+    }
+}
+
+/// One query, panel by panel.
 template <int Bits>
 void add_values_of_query(const query_block& b, index_range panels, index_range chunk) {
-    constexpr std::size_t width = ops::attention_streams, few = kv_step;
-    const std::size_t depth = round_up(b.seen(0, chunk), kv_step), step = panels.size() <= width ? attention_chunk : few;
-    for (std::size_t at = 0; at < depth; at += step) {
-        const index_range tokens{at, at + step < depth ? at + step : depth};
-        for (std::size_t panel = panels.begin; panel < panels.end; panel += width)
-            add_values<Bits, 2, width>(b, 0, {panel, panels.end}, chunk.begin, tokens);
-    }
+    constexpr std::size_t width = ops::attention_streams;
+    const std::size_t depth = round_up(b.seen(0, chunk), kv_step);
+    for (std::size_t panel = panels.begin; panel < panels.end; panel += width)
+        add_values<Bits, 2, width>(b, 0, {panel, panels.end}, chunk.begin, {0, depth});
 }
 
 template <int Bits>
 void add_values(const query_block& b, index_range channels, index_range chunk) {
     const index_range panels{channels.begin / kv_step, channels.end / kv_step};
+    if constexpr (ops::streamed_panels != 0) {
+        if (b.count == 1 && panels.size() == ops::streamed_panels && b.job.cache.groups() == 1)
+            return stream_values<Bits>(b, chunk);
+    }
+    if (channels.begin == 0)
+        fetch_in_order(b, b.job.cache.values, {chunk.begin, chunk.begin + round_up(b.seen(b.last(), chunk), kv_step)});
     if (b.count == 1) add_values_of_query<Bits>(b, panels, chunk);
     else add_values_of_queries<Bits>(b, panels, chunk);
 }

@@ -3,6 +3,8 @@
 
 #include "agilequant/kernels/body/kv_store.hpp"
 
+#include "agilequant/kernels/body/attention_query.hpp"
+
 #include "agilequant/kernels/body/attention_scores.hpp"
 
 #include "agilequant/kernels/body/attention_weights.hpp"
