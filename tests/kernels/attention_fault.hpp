@@ -55,6 +55,7 @@ struct ops : scalar::ops {
     using base = scalar::ops;
     static constexpr block_size attention_block{3, 2};
     static constexpr int attention_streams = 3;
+    static constexpr std::size_t streamed_panels = 2;
 
     static bool is(fault f) { return active == f; }
 

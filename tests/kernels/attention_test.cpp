@@ -94,6 +94,23 @@ TEST_CASE("exact cases have the bits that integers give") {
             }
 }
 
+// A step over a head with one scale a token has a path of its own: keys and values in the order in which they lie in memory.
+TEST_CASE("a step has the bits that integers give, whatever the number of channels") {
+    for (const std::size_t head_dim : sizes{16, 64, 96, 112, 113, 127, 128, 129, 256})
+        for (const std::size_t length : sizes{1, 16, 31, 255, 256, 257, 523}) {
+            for (const int bits : {8, 4})
+                for (const probability_coding coding :
+                     {probability_coding::log2_ceiling, probability_coding::log2_half_ceiling}) {
+                    attention_case c;
+                    c.is_exact = true, c.bits = bits, c.coding = coding;
+                    c.head_dim = head_dim, c.length = length, c.seed = head_dim + length;
+                    c.rows = 1, c.heads = c.kv_heads = 2;
+                    const attention_operands o(c);
+                    check_exactly(c, o, cache_numbers(o.cache.view()));
+                }
+        }
+}
+
 TEST_CASE("every instruction set has scalar's bits") {
     for (const aq::kernel_table* kernels : runnable_kernels()) {
         for (std::size_t i = 0; i < cases(840); ++i) {

@@ -50,21 +50,25 @@ struct tile_sums {
             AQ_UNROLL for (int v = 0; v < Kernel::columns; ++v) ops::store_i32(at[r] + v * ops::lanes, sums.total(r, v));
         }
     }
-    /// One query by one panel of one register: four chains of sums, so that none waits for the last product. For codes of 8 bits memory is slower
-    /// than one chain.
+    /// One query by one panel: four chains of sums, so that none waits for the last product. For codes of 8 bits memory is slower than one chain.
     template <int Bits>
     AQ_INLINE void stream(const std::uint8_t* keys, const std::int8_t* query, std::size_t depth) {
-        constexpr int chains = static_cast<int>(k_step / gemm_tile::kr), planes = 8 / Bits;
-        ops::i32 sums[chains];
-        AQ_UNROLL for (ops::i32& sum : sums) sum = ops::zero_i32();
-        for (std::size_t k = 0; k < depth; k += k_step, keys += k_step * kv_step * Bits / 8) {
-            AQ_UNROLL for (int i = 0; i < chains; ++i) {
-                const ops::codes raw = ops::load_codes(keys + i / planes * static_cast<int>(step_bytes));
-                const ops::quads four = ops::template quad<0>(ops::load_quads(query + k + i * static_cast<int>(gemm_tile::kr)));
-                sums[i] = ops::add_dot4(sums[i], packed_codes<Bits>::plane(raw, i % planes), four);
+        constexpr std::size_t chains = k_step / gemm_tile::kr, planes = 8 / Bits;
+        ops::i32 sums[vectors][chains];
+        AQ_UNROLL for (auto& row : sums) { AQ_UNROLL for (ops::i32& sum : row) sum = ops::zero_i32(); }
+        for (std::size_t k = 0; k < depth; k += k_step, keys += k_step * kv_step / planes) {
+            AQ_UNROLL for (std::size_t i = 0; i < chains; ++i) {
+                const ops::quads four = ops::template quad<0>(ops::load_quads(query + k + i * gemm_tile::kr));
+                AQ_UNROLL for (std::size_t v = 0; v < vectors; ++v) {
+                    const ops::codes raw = ops::load_codes(keys + i / planes * step_bytes + v * ops::lanes * gemm_tile::kr);
+                    sums[v][i] = ops::add_dot4(sums[v][i], packed_codes<Bits>::plane(raw, static_cast<int>(i % planes)), four);
+                }
             }
         }
-        ops::store_i32(at[0], ops::add(ops::add(sums[0], sums[1]), ops::add(sums[2], sums[3])));
+        AQ_UNROLL for (std::size_t v = 0; v < vectors; ++v) {
+            const ops::i32 sum = ops::add(ops::add(sums[v][0], sums[v][1]), ops::add(sums[v][2], sums[v][3]));
+            ops::store_i32(at[0] + v * ops::lanes, sum);
+        }
     }
     [[nodiscard]] AQ_INLINE ops::i32 of(std::size_t r, std::size_t v) const {
         return ops::load_i32(at[r] + v * static_cast<std::size_t>(ops::lanes));

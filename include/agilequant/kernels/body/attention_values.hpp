@@ -59,9 +59,9 @@ void add_values_of_queries(const query_block& b, index_range panels, index_range
 }
 
 /// One query and all channels of a head, whose sums fit the registers: values in the order in which they lie in memory.
-template <int Bits>
+template <int Bits, std::size_t Panels>
 __attribute__((noinline)) void stream_values(const query_block& b, index_range chunk) {
-    constexpr std::size_t kr = gemm_tile::kr, planes = 8 / Bits, columns = ops::streamed_panels * vectors;
+    constexpr std::size_t kr = gemm_tile::kr, planes = 8 / Bits, columns = Panels * vectors;
     const std::int8_t* const rows[] = {b.scratch.weight_codes, b.scratch.weight_codes + attention_chunk};
     const std::size_t depth = round_up(b.seen(0, chunk), kv_step);
     const std::uint8_t* values = b.bytes(b.job.cache.values, chunk.begin);
@@ -99,9 +99,8 @@ void add_values_of_query(const query_block& b, index_range panels, index_range c
 template <int Bits>
 void add_values(const query_block& b, index_range channels, index_range chunk) {
     const index_range panels{channels.begin / kv_step, channels.end / kv_step};
-    if constexpr (ops::streamed_panels != 0) {
-        if (b.count == 1 && panels.size() == ops::streamed_panels && b.job.cache.groups() == 1)
-            return stream_values<Bits>(b, chunk);
+    if constexpr (constexpr std::size_t all = ops::streamed_panels; all != 0) {
+        if (b.count == 1 && panels.size() == all && b.job.cache.groups() == 1) return stream_values<Bits, all>(b, chunk);
     }
     if (channels.begin == 0)
         fetch_in_order(b, b.job.cache.values, {chunk.begin, chunk.begin + round_up(b.seen(b.last(), chunk), kv_step)});
