@@ -51,7 +51,7 @@ struct tile_sums {
         }
     }
     /// One query by one panel: four chains of sums, so that none waits for the last product. For codes of 8 bits memory is slower than one chain.
-    template <int Bits>
+    template <int Bits, class Ops = ops>
     AQ_INLINE void stream(const std::uint8_t* keys, const std::int8_t* query, std::size_t depth) {
         constexpr std::size_t chains = k_step / gemm_tile::kr, planes = 8 / Bits;
         ops::i32 sums[vectors][chains];
@@ -61,7 +61,7 @@ struct tile_sums {
                 const ops::quads four = ops::template quad<0>(ops::load_quads(query + k + i * gemm_tile::kr));
                 AQ_UNROLL for (std::size_t v = 0; v < vectors; ++v) {
                     const ops::codes raw = ops::load_codes(keys + i / planes * step_bytes + v * ops::lanes * gemm_tile::kr);
-                    sums[v][i] = ops::add_dot4(sums[v][i], packed_codes<Bits>::plane(raw, static_cast<int>(i % planes)), four);
+                    sums[v][i] = Ops::add_dot4(sums[v][i], packed_codes<Bits>::plane(raw, static_cast<int>(i % planes)), four);
                 }
             }
         }

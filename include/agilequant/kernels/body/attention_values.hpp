@@ -59,7 +59,7 @@ void add_values_of_queries(const query_block& b, index_range panels, index_range
 }
 
 /// One query and all channels of a head, whose sums fit the registers: values in the order in which they lie in memory.
-template <int Bits, std::size_t Panels>
+template <int Bits, std::size_t Panels, class Ops = ops>
 __attribute__((noinline)) void stream_values(const query_block& b, index_range chunk) {
     constexpr std::size_t kr = gemm_tile::kr, planes = 8 / Bits, columns = Panels * vectors;
     const std::int8_t* const rows[] = {b.scratch.weight_codes, b.scratch.weight_codes + attention_chunk};
@@ -76,7 +76,7 @@ __attribute__((noinline)) void stream_values(const query_block& b, index_range c
             const ops::codes raw = ops::load_codes(values + v * ops::lanes * kr);
             AQ_UNROLL for (std::size_t p = 0; p < planes; ++p) {
                 const ops::codes codes = packed_codes<Bits>::plane(raw, static_cast<int>(p));
-                AQ_UNROLL for (int r = 0; r < 2; ++r) sums[r][v] = ops::add_dot4(sums[r][v], codes, weights[p][r]);
+                AQ_UNROLL for (int r = 0; r < 2; ++r) sums[r][v] = Ops::add_dot4(sums[r][v], codes, weights[p][r]);
             }
         }
     }
