@@ -45,6 +45,12 @@ void add_values(const query_block& b, std::size_t row, index_range panels, std::
     }
 }
 
+/// What is seen of a chunk's values, before the first of its channels is worked on.
+inline void fetch_values(const query_block& b, index_range channels, index_range chunk) {
+    const std::size_t seen = round_up(b.seen(b.last(), chunk), kv_step);
+    if (channels.begin == 0) fetch_in_order(b, b.job.cache.values, {chunk.begin, chunk.begin + seen});
+}
+
 /// All queries by the panels of one group.
 template <int Bits>
 void add_values_of_queries(const query_block& b, index_range panels, index_range chunk) {
@@ -102,8 +108,7 @@ void add_values(const query_block& b, index_range channels, index_range chunk) {
     if constexpr (constexpr std::size_t all = ops::streamed_panels; all != 0) {
         if (b.count == 1 && panels.size() == all && b.job.cache.groups() == 1) return stream_values<Bits, all>(b, chunk);
     }
-    if (channels.begin == 0)
-        fetch_in_order(b, b.job.cache.values, {chunk.begin, chunk.begin + round_up(b.seen(b.last(), chunk), kv_step)});
+    fetch_values(b, channels, chunk);
     if (b.count == 1) add_values_of_query<Bits>(b, panels, chunk);
     else add_values_of_queries<Bits>(b, panels, chunk);
 }
@@ -165,6 +170,7 @@ void add_weighted(const value_reader<Bits>& values, const float* weights, std::s
 template <int Bits>
 void add_weighted(const query_block& b, index_range channels, index_range chunk, const std::uint8_t* zeros) {
     const kv_view& cache = b.job.cache;
+    fetch_values(b, channels, chunk);
     const std::uint8_t* const values = b.bytes(cache.values, chunk.begin);
     const std::size_t apart = Bits == 32 ? cache.row_bytes() : cache.padded_dim() * gemm_tile::kr;
     for (std::size_t c = channels.begin; c < channels.end; c += kv_step) {
