@@ -28,7 +28,7 @@ std::size_t paper_layer(std::size_t layers) { return (9 * layers + 16) / 32; }
 std::vector<std::string> usual_places(std::size_t layers) {
     std::vector<std::string> places;
     for (const std::size_t first : {paper_layer(layers), layers / 2}) {
-        for (const std::size_t count : {1, 3}) {
+        for (const std::size_t count : {std::size_t{1}, std::size_t{3}}) {
             const std::string list = layers_from(first, count, layers);
             if (std::find(places.begin(), places.end(), list) == places.end()) places.push_back(list);
         }
