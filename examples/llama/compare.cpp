@@ -4,7 +4,6 @@
 #include <memory>
 
 #include "llama/commands.hpp"
-#include "llama/embedded.hpp"
 #include "llama/evaluate.hpp"
 #include "llama/failure.hpp"
 #include "llama/terminal.hpp"
@@ -15,8 +14,8 @@ namespace {
 
 struct compare_options {
     settings common;
-    std::string text;
-    std::size_t windows = 16, steps = 32;
+    text_options text;
+    std::size_t steps = 32;
     double prune = 0.2;
 };
 
@@ -90,14 +89,11 @@ void compare_one(const compare_options& o, const models::loaded_model& loaded, p
 
 void compare(const compare_options& o) {
     const kernel_table& kernels = choose(o.common);
-    if (o.text.empty() && !o.common.model.empty()) throw failure("a text file is needed with --model");
     if (o.common.calibration.empty() && !o.common.model.empty())
         throw failure("TRIP needs a text to calibrate on: add --calibration FILE to --model");
     const opened_model opened(o.common);
     const models::loaded_model& loaded = *opened;
-    const token_list text = o.text.empty() ? tokens_of(loaded, evaluation_text()) : tokens_of(loaded, read_file(o.text));
-    const auto windows = windows_of(loaded, text, loaded.config.max_length, o.windows);
-    if (windows.empty()) throw failure(o.text + ": holds too few tokens to evaluate");
+    const auto windows = windows_of(loaded, o.common, o.text, loaded.config.max_length);
     table rows(
         {"precision", "perplexity", "dense, same positions", "% scored", "prompt tok/s", "step tok/s", "weights", "KV cache"});
     for (const precision& p : precisions(o.common.wanted)) compare_one(o, loaded, p, windows, rows);
@@ -110,12 +106,10 @@ void compare(const compare_options& o) {
 
 void add_compare(CLI::App& app) {
     auto o = std::make_shared<compare_options>();
+    o->text.windows = 16;
     CLI::App& command = *app.add_subcommand(
         "compare", "Every precision beside float, in one table: perplexity, speed, memory, with and without pruning");
-    command.add_option("text", o->text, "A text file (default: the embedded model's evaluation text)");
-    command.add_option("--windows", o->windows, "Evaluate at most that many windows; 0: the whole text")
-        ->check(CLI::NonNegativeNumber)
-        ->capture_default_str();
+    add_text_options(command, o->text);
     command.add_option("--prune", o->prune, "Share of tokens that is gone in the pruned rows; 0: leave them out")
         ->check(between(0.0, 0.99))
         ->capture_default_str();
@@ -130,7 +124,7 @@ void add_compare(CLI::App& app) {
                      "W4A4 keeps the attention's input at 8 bits, as the paper does");
     command.add_option("--calibration", o->common.calibration,
                        "Text that TRIP learns its exponents from (default: the embedded model's)");
-    add_options(command, o->common, false);
+    add_options(command, o->common, offered::model);
     command.callback([o] { compare(*o); });
 }
 

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "llama/embedded.hpp"
 #include "llama/failure.hpp"
 #include "llama/terminal.hpp"
 
@@ -21,7 +22,34 @@ double perplexity_of(double sum, std::size_t count) {
     return count == 0 ? std::nan("") : std::exp(sum / static_cast<double>(count));
 }
 
+std::string_view trimmed(std::string_view text) {
+    constexpr std::string_view space = " \n\r\t";
+    const std::size_t begin = text.find_first_not_of(space);
+    return begin == text.npos ? std::string_view() : text.substr(begin, text.find_last_not_of(space) - begin + 1);
+}
+
+/// What stands between separators, without empty texts; all of it where there is no separator.
+std::vector<std::string_view> texts_of(std::string_view all, std::string_view separator) {
+    if (separator.empty()) return {all};
+    std::vector<std::string_view> texts;
+    while (!all.empty()) {
+        const std::string_view text = all.substr(0, all.find(separator));
+        all.remove_prefix(std::min(all.size(), text.size() + separator.size()));
+        if (!trimmed(text).empty()) texts.push_back(trimmed(text));
+    }
+    return texts;
+}
+
 }  // namespace
+
+void add_text_options(CLI::App& app, text_options& t) {
+    app.add_option("text", t.path, "A text file (default: the embedded model's evaluation text)");
+    app.add_option("--windows", t.windows, "Evaluate at most that many windows; 0: the whole text")
+        ->check(CLI::NonNegativeNumber)
+        ->capture_default_str();
+    app.add_option("--separator", t.separator,
+                   "What stands between the texts of the file, each of which begins a window (default: the file is one text)");
+}
 
 std::vector<text_window> windows_of(const models::loaded_model& model, const token_list& text, std::size_t length,
                                     std::size_t limit) {
@@ -37,6 +65,20 @@ std::vector<text_window> windows_of(const models::loaded_model& model, const tok
     return result;
 }
 
+std::vector<text_window> windows_of(const models::loaded_model& model, const settings& s, const text_options& t,
+                                    std::size_t length) {
+    if (t.path.empty() && !s.model.empty()) throw failure("a text file is needed with --model");
+    const std::string all = t.path.empty() ? std::string(evaluation_text()) : read_file(t.path);
+    std::vector<text_window> result;
+    for (const std::string_view text : texts_of(all, t.separator)) {
+        if (t.windows != 0 && result.size() == t.windows) break;
+        const std::size_t left = t.windows == 0 ? 0 : t.windows - result.size();
+        for (text_window& w : windows_of(model, tokens_of(model, text), length, left)) result.push_back(std::move(w));
+    }
+    if (result.empty()) throw failure(t.path + ": holds too few tokens to evaluate");
+    return result;
+}
+
 std::size_t evaluation::scored() const {
     std::size_t count = 0;
     for (const auto& w : windows) count += w.size();
@@ -44,6 +86,14 @@ std::size_t evaluation::scored() const {
 }
 
 double evaluation::share() const { return targets == 0 ? 0.0 : static_cast<double>(scored()) / static_cast<double>(targets); }
+
+double evaluation::mean_position() const {
+    double sum = 0.0;
+    for (const auto& w : windows) {
+        for (const score& s : w) sum += s.position;
+    }
+    return scored() == 0 ? 0.0 : sum / static_cast<double>(scored());
+}
 
 double evaluation::perplexity() const {
     double sum = 0.0;

@@ -14,10 +14,24 @@ struct text_window {
     token_list inputs, targets;
 };
 
+/// The text that a command evaluates on, as the command line names it.
+struct text_options {
+    std::string path;         ///< a file; empty: the embedded model's text
+    std::string separator;    ///< stands between the texts of the file; empty: it holds one
+    std::size_t windows = 0;  ///< at most that many; 0: all
+};
+
+/// Adds the file, --windows and --separator.
+void add_text_options(CLI::App& app, text_options& t);
+
 /// Cuts a text into windows of at most `length` targets, each after the model's start mark (without one, a window's first token
 /// is shown but not asked for). `limit`: at most that many windows; 0: all.
 [[nodiscard]] std::vector<text_window> windows_of(const models::loaded_model& model, const token_list& text, std::size_t length,
                                                   std::size_t limit);
+
+/// The windows of the texts that the options name; none reaches from one text into the next. failure: there is no text, or no token.
+[[nodiscard]] std::vector<text_window> windows_of(const models::loaded_model& model, const settings& s, const text_options& t,
+                                                  std::size_t length);
 
 /// The surprise of every target that was scored, in nats.
 struct evaluation {
@@ -30,6 +44,8 @@ struct evaluation {
 
     [[nodiscard]] std::size_t scored() const;
     [[nodiscard]] double share() const;
+    /// Of the positions that were scored: half of the length where all are, less where early ones are.
+    [[nodiscard]] double mean_position() const;
     [[nodiscard]] double perplexity() const;
     /// The perplexity of this run on the positions that `other` scored.
     [[nodiscard]] double perplexity_where(const evaluation& other) const;

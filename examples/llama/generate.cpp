@@ -135,7 +135,7 @@ void add_generate(CLI::App& app) {
     command.add_option("--seed", o->seed, "The same seed writes the same text")
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
-    add_options(command, o->common, true);
+    add_options(command, o->common, offered::pruning);
     command.callback([o] { generate(*o); });
 }
 

@@ -29,7 +29,7 @@ void info(const settings& s) {
 void add_info(CLI::App& app) {
     auto s = std::make_shared<settings>();
     CLI::App& command = *app.add_subcommand("info", "Say what a model is, and what this CPU can do");
-    add_options(command, *s, false);
+    add_options(command, *s, offered::model);
     command.callback([s] { info(*s); });
 }
 

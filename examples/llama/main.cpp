@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
         "Examples:\n"
         "  llama generate --prompt \"It was a truth\" --weights 4 --activations 8\n"
         "  llama compare                                   every precision beside float\n"
+        "  llama sweep caches                              what a smaller key-value cache costs\n"
         "  llama perplexity novel.txt -w 4 -a 4 --trip token --attention log2-ceiling --kv 8\n"
         "  llama generate --model stories260K.bin --prompt \"Once upon a time\" --temperature 0\n"
         "`llama COMMAND --help` lists a command's options.");
@@ -23,6 +24,7 @@ int main(int argc, char** argv) {
         aq::example::add_generate(app);
         aq::example::add_perplexity(app);
         aq::example::add_compare(app);
+        aq::example::add_sweep(app);
         aq::example::add_info(app);
         app.parse(argc, argv);
         if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) throw aq::example::failure("the output cannot be written");

@@ -4,7 +4,6 @@
 #include <memory>
 
 #include "llama/commands.hpp"
-#include "llama/embedded.hpp"
 #include "llama/evaluate.hpp"
 #include "llama/failure.hpp"
 #include "llama/terminal.hpp"
@@ -15,8 +14,8 @@ namespace {
 
 struct perplexity_options {
     settings common;
-    std::string text;
-    std::size_t length = 0, windows = 0;
+    text_options text;
+    std::size_t length = 0;
 };
 
 void perplexity(const perplexity_options& o) {
@@ -25,10 +24,7 @@ void perplexity(const perplexity_options& o) {
     common.context = std::max(common.context, o.length);
     const opened_model opened(common);
     const models::loaded_model& loaded = *opened;
-    if (o.text.empty() && !o.common.model.empty()) throw failure("a text file is needed with --model");
-    const token_list text = o.text.empty() ? tokens_of(loaded, evaluation_text()) : tokens_of(loaded, read_file(o.text));
-    const auto windows = windows_of(loaded, text, o.length == 0 ? loaded.config.max_length : o.length, o.windows);
-    if (windows.empty()) throw failure(o.text + ": holds too few tokens to evaluate");
+    const auto windows = windows_of(loaded, o.common, o.text, o.length == 0 ? loaded.config.max_length : o.length);
     llama model;
     build(loaded, o.common.wanted, o.common, model);
     llama_session session;
@@ -47,12 +43,9 @@ void perplexity(const perplexity_options& o) {
 void add_perplexity(CLI::App& app) {
     auto o = std::make_shared<perplexity_options>();
     CLI::App& command = *app.add_subcommand("perplexity", "Measure how well a text is predicted");
-    command.add_option("text", o->text, "A text file (default: the embedded model's evaluation text)");
+    add_text_options(command, o->text);
     command.add_option("--length", o->length, "Tokens in a window (default: all of the context)")->check(CLI::NonNegativeNumber);
-    command.add_option("--windows", o->windows, "Evaluate at most that many windows; 0: the whole text")
-        ->check(CLI::NonNegativeNumber)
-        ->capture_default_str();
-    add_options(command, o->common, true);
+    add_options(command, o->common, offered::pruning);
     command.callback([o] { perplexity(*o); });
 }
 

@@ -25,9 +25,10 @@ const std::map<std::string, probability_coding> codings{
     {"log2-half-ceiling", probability_coding::log2_half_ceiling},
 };
 
-void add_precision(CLI::App& app, settings& s) {
+constexpr auto group = "Precision";  // of options, in a help text
+
+void add_weights(CLI::App& app, settings& s) {
     precision& p = s.wanted;
-    const auto group = "Precision";
     app.add_option("-w,--weights", p.weight_bits, "Bits of weights: 2 to 8, or 16 for float")
         ->check(CLI::Range(2, 8) | CLI::IsMember({16}))
         ->capture_default_str()
@@ -55,6 +56,9 @@ void add_precision(CLI::App& app, settings& s) {
     app.add_option("--trip-k", p.trip_k, "TRIP's largest exponent")->check(CLI::Range(0, 6))->capture_default_str()->group(group);
     app.add_option("--calibration", s.calibration, "Text that TRIP learns its exponents from (default: the embedded model's)")
         ->group(group);
+}
+
+void add_attention(CLI::App& app, precision& p) {
     app.add_option("--attention", p.attention, "How probabilities are coded")
         ->check(CLI::IsMember(codings))
         ->capture_default_str()
@@ -68,10 +72,14 @@ void add_precision(CLI::App& app, settings& s) {
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str()
         ->group(group);
-    app.add_option("--rotate-keys", p.rotate_keys, "Rotate keys and queries by a Hadamard matrix before keys are coded; auto: in 4 bits")
+    app.add_option("--rotate-keys", p.rotate_keys,
+                   "Rotate keys and queries by a Hadamard matrix before keys are coded; auto: in 4 bits")
         ->check(CLI::IsMember({"auto", "yes", "no"}))
         ->capture_default_str()
         ->group(group);
+}
+
+void add_pruning(CLI::App& app, precision& p) {
     app.add_option("--prune", p.prune, "Share of a prompt's tokens that is gone after the last pruning layer")
         ->check(between(0.0, 0.99))
         ->capture_default_str()
@@ -131,7 +139,7 @@ CLI::Validator between(double low, double high) {
         range);
 }
 
-void add_options(CLI::App& app, settings& s, bool all) {
+void add_options(CLI::App& app, settings& s, offered which) {
     app.add_option("-m,--model", s.model,
                    "Folder or .safetensors of a Hugging Face LLaMA, or a llama2.c .bin (default: the embedded model)");
     app.add_option("--tokenizer", s.tokenizer,
@@ -142,7 +150,9 @@ void add_options(CLI::App& app, settings& s, bool all) {
                    "Positions that there is memory for; 0: the model's length, at most " + std::to_string(default_context))
         ->check(CLI::NonNegativeNumber)
         ->capture_default_str();
-    if (all) add_precision(app, s);
+    if (which >= offered::weights) add_weights(app, s);
+    if (which >= offered::attention) add_attention(app, s.wanted);
+    if (which >= offered::pruning) add_pruning(app, s.wanted);
     app.add_option("-t,--threads", s.threads, "Threads; 0: one for each core")->check(CLI::Range(0, 1024))->capture_default_str();
     app.add_option("--isa", s.isa, "Instruction set of the kernels (default: AQ_ISA in the environment, or the best there is)");
 }

@@ -51,8 +51,14 @@ struct settings {
 /// Refuses what is not between the two; CLI::Range lets NaN through.
 [[nodiscard]] CLI::Validator between(double low, double high);
 
-/// Adds --model, --tokenizer, --outliers, --context, --threads and --isa; and with `all` the options of a precision.
-void add_options(CLI::App& app, settings& s, bool all);
+/// The options that a command has: each of these and those before it.
+enum class offered {
+    model,      ///< --model, --tokenizer, --outliers, --context, --threads, --isa
+    weights,    ///< and of activations
+    attention,  ///< how it is coded, and its cache
+    pruning
+};
+void add_options(CLI::App& app, settings& s, offered which);
 
 /// The model that the settings name, with outliers where they ask for them, and max_length as they ask for it.
 class opened_model {

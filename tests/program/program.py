@@ -81,6 +81,11 @@ class Use(ProgramTest):
             help_text = self.output(command, "--help")
             for option in ("--model", "--threads", "--isa"):
                 self.assertIn(option, help_text)
+        for table in ("caches", "pruning"):
+            self.assertIn(table, self.output("sweep", "--help"))
+            help_text = self.output("sweep", table, "--help")
+            for option in ("--model", "--windows", "--separator", "--weights", "--threads", "--isa"):
+                self.assertIn(option, help_text)
         for option in ("--prompt", "--temperature", "--top-p", "--seed", "--weights", "--activations", "--trip", "--attention", "--kv", "--prune"):
             self.assertIn(option, self.output("generate", "--help"))
 
@@ -144,6 +149,17 @@ class Use(ProgramTest):
         half = self.output(*words, "--prune", 0)
         self.assertNotIn("pruned", half)
 
+    def test_separator(self):
+        """Texts in a file are windows of their own; the white space around them and empty texts are nothing."""
+        def scored(*words):
+            return re.search(r"over (\d+) tokens in (\d+) windows", self.output("perplexity", *words, "--context", 8)).groups()
+
+        path = self.text_file("\nabcd \n|| ||efghijklmnop||||q\n||")
+        self.assertEqual(scored(path, "--separator", "||"), ("17", "4"))  # abcd; efghijkl, mnop; q
+        self.assertEqual(scored(path, "--separator", "||", "--windows", 2), ("12", "2"))
+        self.assertEqual(scored(path, "--separator", "no such thing"), ("31", "4"))
+        self.assert_refused("perplexity", self.text_file("|| ||"), "--separator", "||", names=["text.txt", "too few"])
+
     def test_options_are_refused(self):
         for words, names in (
             ([], ["subcommand"]), (["write"], ["subcommand"]), (["generate", "--bogus"], ["--bogus"]), (["generate", "-w", 1], ["--weights"]),
@@ -153,7 +169,9 @@ class Use(ProgramTest):
             (["generate", "--top-p", 2], ["--top-p"]), (["generate", "--prune", "nan"], ["--prune"]), (["generate", "--prune", 1], ["--prune"]),
             (["perplexity", "--threads", 100000], ["--threads"]), *((["perplexity", option, -1], [option]) for option in ("--windows", "--length", "--group", "--context")), (["generate", "--tokens", -1], ["--tokens"]),
             (["generate", "--seed", -1], ["--seed"]), (["compare", "--group", -1], ["--group"]), (["info", "--threads", -1], ["--threads"]),
-            (["info", "--context", "many"], ["--context"]),
+            (["info", "--context", "many"], ["--context"]), (["sweep"], ["subcommand"]), (["sweep", "layers"], ["subcommand"]),
+            (["sweep", "caches", "--kv", 8], ["--kv"]), (["sweep", "caches", "--attention", "softmax"], ["--attention"]), (["sweep", "caches", "--windows", -1], ["--windows"]),
+            *((["sweep", "pruning", "--prune", shares], ["--prune"]) for shares in (0, 1, "nan", "0.2,x", "0.2,1.5", "")),
         ):
             with self.subTest(words=words):
                 self.assert_refused(*words, names=names, sentence=False)
@@ -169,6 +187,8 @@ class Use(ProgramTest):
             (["perplexity", "--prune", 0.5, "--prune-layers", "1,x"], ["--prune-layers", "'x'"]),
             (["perplexity", "--prune", 0.5, "--prune-layers", "-1"], ["--prune-layers", "'-1'"]),
             (["perplexity", "--prune", 0.5, "--prune-layers", "2,1"], ["--prune"]), (["perplexity", "--prune", 0.5, "--prune-layers", ""], ["--prune"]),
+            (["sweep", "pruning", "--prune-layers", "1,4"], ["--prune-layers 1,4", "4 layers"]), (["sweep", "pruning", "--prune-layers", "1", "--prune-layers", "x"], ["--prune-layers", "'x'"]),
+            (["sweep", "caches", "-a", 8], ["--activations 8", "--weights"]), (["sweep", "caches", "--context", 600], ["600", "512"]),
             (["info", "--isa", "sse9"], ["--isa sse9"]), (["generate", "--isa", "sse9"], ["--isa sse9"]), (["compare", "--isa", "sse9"], ["--isa sse9"]),
             (["perplexity", "-w", 4, "-a", 4, "--trip", "token", "--context", 1], ["calibration"]),
             (["generate", "-w", 4, "--group", 2**63], ["argument"]),
@@ -176,14 +196,14 @@ class Use(ProgramTest):
         ):
             with self.subTest(words=words):
                 self.assert_refused(*words, names=names)
-        for words in (["generate"], ["perplexity"], ["compare"], ["info"]):
+        for words in (["generate"], ["perplexity"], ["compare"], ["sweep", "caches"], ["sweep", "pruning"], ["info"]):
             self.assert_refused(*words, names=["AQ_ISA=sse9"], isa="sse9")
 
     def test_texts_are_refused(self):
         missing, empty, short = self.folder / "none.txt", self.text_file(""), self.folder / "short.txt"
-        for command in ("perplexity", "compare"):
+        for command in (["perplexity"], ["compare"], ["sweep", "caches"], ["sweep", "pruning"]):
             for path in (missing, empty, self.folder):
-                self.assert_refused(command, path, names=[path.name])
+                self.assert_refused(*command, path, names=[path.name])
         self.assert_refused("generate", "-w", 4, "-a", 4, "--trip", "token", "--calibration", empty, names=[empty.name])
         short.write_text("a")  # one token after the start mark can be scored
         self.assertIn("over 1 tokens", self.output("perplexity", short))
@@ -197,7 +217,7 @@ class Use(ProgramTest):
 
 
 class Texts(ProgramTest):
-    """texts.json: what the embedded model writes, greedily. The same on every instruction set, with any number of threads, by every compiler
+    """texts.json: what the embedded model writes, greedily, and tables of a tiny one. The same on every instruction set, with any number of threads, by every compiler
     and on every architecture: this test, with this file, is run on all of them."""
 
     def test_generated_text_is_the_same_everywhere(self):
@@ -212,6 +232,19 @@ class Texts(ProgramTest):
                 self.assertEqual(self.output(*words), expected)
                 for isa, threads in self.ways(case is stored["texts"][-1]):
                     self.assertEqual(self.output(*words, "--threads", threads, isa=isa), expected, f"{isa}, {threads} threads")
+
+    def test_tables_are_the_same_everywhere(self):
+        stored = json.loads((Path(__file__).parent / "texts.json").read_text())["tables"]
+        config = {**models.CONFIG, **stored["config"]}
+        folder = models.write_model(self.folder / "tiny", json.dumps(config).encode(), models.safetensors(config, models.weights(config)))
+        text = self.text_file("||".join(("One.", models.SENTENCE, models.SENTENCE[::-1])))
+        for case in stored["tables"]:
+            words = ["sweep", *case["options"], text, "--separator", "||", "--model", folder]
+            with self.subTest(options=case["options"]):
+                for isa, threads in [(None, 1), *self.ways(True)]:
+                    head, _, table = self.output(*words, "--threads", threads, isa=isa).partition("\n\n")
+                    self.assertEqual(table.splitlines(), case["table"], f"{isa}, {threads} threads")
+                    self.assertIn(f"tiny, {case['name']}, 5 windows of up to 64 tokens", head)
 
     def ways(self, in_every_way):
         """Every instruction set with one and two threads; where a run takes seconds, for one of the texts, and for the others none."""
@@ -232,7 +265,8 @@ class Models(ProgramTest):
         text = self.text_file("some text to look at, " * 8)
         self.assertIn("perplexity", self.output("perplexity", text, "--model", folder, "-w", 3, "-a", 5, "--trip", "static", "--calibration", text))
         self.assertEqual(self.output("compare", text, "--model", folder, "--calibration", text, "--windows", 1).count("pruned"), 7)
-        self.assert_refused("perplexity", "--model", folder, names=["text"])
+        for command in (["perplexity"], ["sweep", "caches"], ["sweep", "pruning"]):
+            self.assert_refused(*command, "--model", folder, names=["text"])
         self.assert_refused("compare", text, "--model", folder, names=["--calibration"])
         self.assert_refused("generate", "--model", folder, "-w", 4, "-a", 4, "--trip", "token", "--prompt", "a", names=["--calibration"])
 
@@ -288,10 +322,10 @@ class BrokenModels(ProgramTest):
             self.assert_refused(command, *(["--prompt", "a"] if command == "generate" else []), "--model", folder, names=names)
 
     def test_missing_files(self):
-        for command in ("info", "generate", "perplexity", "compare"):
-            text = [self.text_file("abc")] if command in ("perplexity", "compare") else []
-            calibration = ["--calibration", self.text_file("abc")] if command == "compare" else []
-            self.assert_refused(command, *text, *calibration, "--model", self.folder / "nowhere", names=["nowhere", "no such file"])
+        for command in (["info"], ["generate"], ["perplexity"], ["compare"], ["sweep", "caches"], ["sweep", "pruning"]):
+            text = [self.text_file("abc")] if command[0] in ("perplexity", "compare", "sweep") else []
+            calibration = ["--calibration", self.text_file("abc")] if command[0] == "compare" else []
+            self.assert_refused(*command, *text, *calibration, "--model", self.folder / "nowhere", names=["nowhere", "no such file"])
         self.assert_refused("info", "--model", self.folder, names=["config.json", "cannot be opened"])
         (self.folder / "config.json").write_text(json.dumps(models.CONFIG))
         self.assert_refused("info", "--model", self.folder, names=["model.safetensors", "cannot be opened"])
