@@ -1,5 +1,6 @@
 #include "llama/evaluate.hpp"
 
+#include <algorithm>
 #include <cmath>
 
 #include "llama/embedded.hpp"

@@ -56,7 +56,8 @@ struct ops_defaults {
         false;  ///< blocks are compiled for each group_kind: what the end of a group costs is felt
     static constexpr block_size attention_block{1, 1};  ///< rows of queries or weights by panels of keys or values
     static constexpr int attention_streams = 1;         ///< panels of values by one query
-    static constexpr std::size_t streamed_panels = 0;   ///< a whole head whose sums for one query fit the registers; 0: none
+    static constexpr std::size_t streamed_panels =
+        0;  ///< of a head whose sums for one query fit the registers, so that a step streams; 0: none
     /// A block for any kind of group multiplies by 16 bits where a group's sums of codes fit them. Not where gcc then keeps sums of
     /// products on the stack.
     static constexpr bool chooses_short_sums = true;

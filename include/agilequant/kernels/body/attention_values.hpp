@@ -12,26 +12,26 @@ static_assert(products_within(0x7FFFFFFF, weight_codes(8).high, 128) >= static_c
 static_assert(products_within(32767, weight_codes(4).high, 128) == products_within(32767, weight_codes(4).high, 127),
               "aq: 16-bit sums are as deep for weights down to -128 as for activations.");
 
-/// sums += weights times values of tokens at places `tokens` of the chunk that begins at `chunk`: up to Rows rows of weights from `row` on
+/// sums += weights times values of the first `depth` tokens of the chunk that begins at `chunk`: up to Rows rows of weights from `row` on
 /// (two a query) by up to Panels of the panels.
 template <int Bits, int Rows, int Panels>
-void add_values(const query_block& b, std::size_t row, index_range panels, std::size_t chunk, index_range tokens) {
+void add_values(const query_block& b, std::size_t row, index_range panels, std::size_t chunk, std::size_t depth) {
     using codes = packed_codes<Bits>;
     using kernel = micro_kernel<scheme_of<codes, 8>, codes, Rows, Panels, 1>;
     const std::size_t rows = 2 * b.count - row;
-    const std::uint8_t* const values = b.bytes(b.job.cache.values, chunk + tokens.begin);
+    const std::uint8_t* const values = b.bytes(b.job.cache.values, chunk);
     interleaved_inputs<Rows, Panels> in;
     in.apart = b.job.cache.padded_dim() * gemm_tile::kr;
     AQ_UNROLL for (int r = 0; r < Rows; ++r) {
         const std::size_t at = row + (static_cast<std::size_t>(r) < rows ? static_cast<std::size_t>(r) : rows - 1);
-        in.a[r] = b.scratch.weight_codes + at * attention_chunk + tokens.begin;
+        in.a[r] = b.scratch.weight_codes + at * attention_chunk;
     }
     AQ_UNROLL for (int p = 0; p < Panels; ++p) {
         const std::size_t at = static_cast<std::size_t>(p) < panels.size() ? static_cast<std::size_t>(p) : panels.size() - 1;
         in.w[p] = values + (panels.begin + at) * step_bytes;
     }
     tile_sums<kernel, Rows> totals;
-    totals.multiply(in, 0, tokens.size());
+    totals.multiply(in, 0, depth);
     for (std::size_t r = 0; r < (rows < Rows ? rows : Rows); ++r) {
         std::int32_t* const out = b.scratch.sums + (row + r) * b.job.cache.padded_dim() + panels.begin * kv_step;
         const auto add = [&](std::size_t v) {
@@ -52,14 +52,13 @@ inline void fetch_values(const query_block& b, index_range channels, index_range
 }
 
 /// All queries by the panels of one group.
-template <int Bits>
+template <int Bits, int Height, int Width>
 void add_values_of_queries(const query_block& b, index_range panels, index_range chunk) {
-    constexpr std::size_t height = ops::attention_block.rows, width = ops::attention_block.panels;
-    for (std::size_t panel = panels.begin; panel < panels.end; panel += width) {
-        for (std::size_t row = 0; row < 2 * b.count; row += height) {
-            const std::size_t last = row + height <= 2 * b.count ? (row + height - 1) / 2 : b.last();
+    for (std::size_t panel = panels.begin; panel < panels.end; panel += Width) {
+        for (std::size_t row = 0; row < 2 * b.count; row += Height) {
+            const std::size_t last = row + Height <= 2 * b.count ? (row + Height - 1) / 2 : b.last();
             const std::size_t depth = round_up(b.seen(last, chunk), kv_step);
-            if (depth != 0) add_values<Bits, height, width>(b, row, {panel, panels.end}, chunk.begin, {0, depth});
+            if (depth != 0) add_values<Bits, Height, Width>(b, row, {panel, panels.end}, chunk.begin, depth);
         }
     }
 }
@@ -93,15 +92,6 @@ __attribute__((noinline)) void stream_values(const query_block& b, index_range c
     }
 }
 
-/// One query, panel by panel.
-template <int Bits>
-void add_values_of_query(const query_block& b, index_range panels, index_range chunk) {
-    constexpr std::size_t width = ops::attention_streams;
-    const std::size_t depth = round_up(b.seen(0, chunk), kv_step);
-    for (std::size_t panel = panels.begin; panel < panels.end; panel += width)
-        add_values<Bits, 2, width>(b, 0, {panel, panels.end}, chunk.begin, {0, depth});
-}
-
 template <int Bits>
 void add_values(const query_block& b, index_range channels, index_range chunk) {
     const index_range panels{channels.begin / kv_step, channels.end / kv_step};
@@ -109,8 +99,9 @@ void add_values(const query_block& b, index_range channels, index_range chunk) {
         if (b.count == 1 && panels.size() == all && b.job.cache.groups() == 1) return stream_values<Bits, all>(b, chunk);
     }
     fetch_values(b, channels, chunk);
-    if (b.count == 1) add_values_of_query<Bits>(b, panels, chunk);
-    else add_values_of_queries<Bits>(b, panels, chunk);
+    constexpr block_size tile = ops::attention_block;
+    if (b.count == 1) add_values_of_queries<Bits, 2, ops::attention_streams>(b, panels, chunk);
+    else add_values_of_queries<Bits, tile.rows, tile.panels>(b, panels, chunk);
 }
 
 /// Values of one panel of channels and four tokens, as floats; `at` is the first token's place in the chunk.
