@@ -82,7 +82,7 @@ TEST_CASE("accuracy on stories: GPTQ's 4-bit weights cost at most two thirds of 
     }
 }
 
-TEST_CASE("accuracy on the embedded model: GPTQ's 4-bit weights") {
+TEST_CASE("accuracy on the embedded model: GPTQ's 4-bit weights cost at most 3 %") {
     using namespace aq::example;
     loaded_model model = embedded_model();
     gptq_weights weights(model.config, model.source);

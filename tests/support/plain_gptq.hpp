@@ -108,7 +108,8 @@ private:
             order_.push_back(p);
         }
         if (c_.settings.activation_order)
-            std::stable_sort(order_.begin(), order_.end(), [&](std::size_t a, std::size_t b) { return h[a][a] > h[b][b]; });
+            std::sort(order_.begin(), order_.end(),
+                      [&](std::size_t a, std::size_t b) { return h[a][a] != h[b][b] ? h[a][a] > h[b][b] : a < b; });
         mean = live == 0.0 ? 1.0 : mean / live;
         for (std::size_t p = 0; p < k_; ++p) h[p][p] = is_dead_[p] ? mean : h[p][p] + c_.settings.damping * mean;
         square g = inverted(std::move(h));

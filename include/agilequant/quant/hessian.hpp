@@ -77,7 +77,7 @@ private:
     /// At most rows_at_once rows of x, one after the other, a tile of columns at a time so that x is converted once.
     void add_rows(matrix_view<const float> x, std::size_t first, std::size_t last) noexcept {
         double values[rows_at_once][tile];
-        for (std::size_t left = first / tile * tile; left < channels_; left += tile) {
+        for (std::size_t left = first; left < channels_; left += tile) {
             const std::size_t right = std::min(left + tile, channels_);
             for (std::size_t r = 0; r < x.rows; ++r)
                 for (std::size_t j = left; j < right; ++j) values[r][j - left] = static_cast<double>(made_finite(x.row(r)[j]));
