@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 
 #include "agilequant/core/aligned_buffer.hpp"
@@ -161,6 +162,7 @@ public:
         group_ = out_.format.group == 0 || out_.format.group > k_ ? k_ : out_.format.group;
         AQ_TRY(weights_.reset(most_rows * k_));
         AQ_TRY(errors_.reset(most_rows * block_));
+        AQ_TRY(piece_.reset(block_ * lanes));
         AQ_TRY(row_.reset(k_));
         return fits_.reset(most_rows * out_.groups);
     }
@@ -178,7 +180,7 @@ public:
     }
 
 private:
-    static constexpr std::size_t tile = 64;
+    static constexpr std::size_t lanes = 8;
 
     void load(const float* w, std::size_t r) noexcept {
         for (std::size_t p = 0; p < k_; ++p) {
@@ -222,19 +224,35 @@ private:
         return a;
     }
 
-    /// What all columns of the block did to those behind it.
+    /// What all columns of the block did to those behind it: a few of these at a time, copied together so that they stay in the cache
+    /// for all rows, whatever power of two k is.
     void update_rest(std::size_t rows) noexcept {
-        for (std::size_t left = end_; left < k_; left += tile) {
-            const std::size_t right = std::min(left + tile, k_);
+        for (std::size_t left = end_; left < k_; left += lanes) {
+            const std::size_t width = std::min(lanes, k_ - left);
+            for (std::size_t i = begin_; i < end_; ++i)
+                std::copy_n(plan_.factor(i) + left, width, piece_.data() + (i - begin_) * lanes);
             for (std::size_t r = 0; r < rows; ++r) {
-                double* const w = weights_.data() + r * k_;
-                for (std::size_t i = begin_; i < end_; ++i) {
-                    const double error = errors_[r * block_ + i - begin_];
-                    const double* const u = plan_.factor(i);
-                    for (std::size_t j = left; j < right; ++j) w[j] -= rounded(error * u[j]);
-                }
+                double w[lanes] = {};
+                std::copy_n(weights_.data() + r * k_ + left, width, w);
+                subtract_all(w, errors_.data() + r * block_, end_ - begin_);
+                std::copy_n(w, width, weights_.data() + r * k_ + left);
             }
         }
+    }
+
+    /// w [lanes] -= errors[i] times row i of the piece, for all i in their order. In pairs: what rounded() sees is no vector that the
+    /// compiler could make itself.
+    void subtract_all(double* w, const double* errors, std::size_t count) const noexcept {
+        typedef double pair __attribute__((vector_size(16)));
+        pair sums[lanes / 2];
+        std::memcpy(sums, w, sizeof sums);
+        for (std::size_t i = 0; i < count; ++i) {
+            pair u[lanes / 2];
+            std::memcpy(u, piece_.data() + i * lanes, sizeof u);
+            AQ_UNROLL
+            for (std::size_t l = 0; l < lanes / 2; ++l) sums[l] -= rounded(u[l] * errors[i]);
+        }
+        std::memcpy(w, sums, sizeof sums);
     }
 
     [[nodiscard]] static float to_float(double w) noexcept {
@@ -246,6 +264,7 @@ private:
     coded_matrix& out_;
     std::size_t k_, block_ = 0, group_ = 0, first_ = 0, begin_ = 0, end_ = 0;
     aligned_buffer<double> weights_, errors_;  // [most_rows,k] by turn, [most_rows,block]
+    aligned_buffer<double> piece_;             // [block,lanes] of U
     aligned_buffer<float> row_;                // [k] by position
     aligned_buffer<affine> fits_;              // [most_rows,groups]
 };
