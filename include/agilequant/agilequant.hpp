@@ -16,6 +16,8 @@
 #include "agilequant/quant/calibrate.hpp"
 #include "agilequant/quant/coded_matrix.hpp"
 #include "agilequant/quant/error.hpp"
+#include "agilequant/quant/gptq.hpp"
+#include "agilequant/quant/hessian.hpp"
 #include "agilequant/quant/trip_calibrator.hpp"
 #include "agilequant/quant/two_level.hpp"
 
