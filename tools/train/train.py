@@ -132,7 +132,9 @@ def main() -> None:
     sums, count, began, first = 0.0, 0, time.time(), step
     while step < arguments.steps:
         generator = np.random.default_rng([arguments.seed, step])  # by step: a resumed run sees the same windows
-        length = LENGTH if step >= 0.75 * arguments.steps else LENGTH // 2  # short windows first: attention is the slow part
+        # short windows first: attention is the slow part; but a learned position has to be seen
+        is_short = step < 0.75 * arguments.steps and model.config.positions != "learned"
+        length = LENGTH // 2 if is_short else LENGTH
         starts = generator.integers(0, len(training) - length, arguments.batch * LENGTH // length)
         batch = windows(training, starts, length).to(device)
         logits = model(batch[:, :-1])
