@@ -44,6 +44,8 @@
 #include "agilequant/kernels/quantized_rows.hpp"
 #include "agilequant/kernels/write_rows.hpp"
 
+#include "agilequant/model/bloom.hpp"
 #include "agilequant/model/llama.hpp"
+#include "agilequant/model/opt.hpp"
 
 #include "agilequant/dispatch/dispatch.hpp"
