@@ -31,7 +31,7 @@ std::vector<precision> precisions(const precision& base) {
         p.prune = 0.0;
         return p;
     };
-    return {make(16, 16, "none", "softmax"), make(4, 16, "none", "softmax"),          make(8, 8, "none", "softmax"),
+    return {make(16, 16, "none", "softmax"), make(4, 16, "none", "softmax"),     make(8, 8, "none", "softmax"),
             make(4, 8, "none", "softmax"),   make(4, 8, "none", "log2-ceiling"), make(4, 4, "none", "softmax"),
             make(4, 4, "token", "softmax")};
 }
@@ -42,7 +42,7 @@ struct speeds {
 };
 
 /// Tokens a second: a prompt of one window (median of three), then steps after half a window.
-speeds time_session(llama_session& session, const text_window& window, std::size_t steps) {
+speeds time_session(any_session& session, const text_window& window, std::size_t steps) {
     using clock = std::chrono::steady_clock;
     const auto seconds = [](clock::time_point begin) { return std::chrono::duration<double>(clock::now() - begin).count(); };
     forward_result result;
@@ -74,9 +74,9 @@ void compare_one(const compare_options& o, const models::loaded_model& loaded, p
     evaluation dense;
     for (const double prune : {0.0, o.prune}) {
         p.prune = prune;
-        llama model;
+        any_model model;
         build(loaded, p, o.common, model);
-        llama_session session;
+        any_session session;
         require(session.reset(model, choose(o.common), threads_of(o.common)), "session");
         const evaluation e = evaluate(session, windows, p.name());
         if (prune == 0.0) dense = e;

@@ -119,7 +119,7 @@ double evaluation::perplexity_where(const evaluation& other) const {
     return perplexity_of(sum, count);
 }
 
-evaluation evaluate(llama_session& session, const std::vector<text_window>& windows, const std::string& label) {
+evaluation evaluate(any_session& session, const std::vector<text_window>& windows, const std::string& label) {
     evaluation result;
     progress shown(label);
     double sum = 0.0;

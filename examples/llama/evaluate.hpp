@@ -53,6 +53,6 @@ struct evaluation {
 
 /// Runs every window through the session from empty caches. With pruning only the tokens that survive are scored, each against
 /// its own next token (Agile-Quant section 4.1).
-[[nodiscard]] evaluation evaluate(llama_session& session, const std::vector<text_window>& windows, const std::string& label);
+[[nodiscard]] evaluation evaluate(any_session& session, const std::vector<text_window>& windows, const std::string& label);
 
 }  // namespace aq::example

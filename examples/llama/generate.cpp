@@ -75,9 +75,9 @@ void generate(const generate_options& o) {
     const kernel_table& kernels = choose(o.common);
     const opened_model opened(o.common);
     const models::loaded_model& loaded = *opened;
-    llama model;
+    any_model model;
     build(loaded, o.common.wanted, o.common, model);
-    llama_session session;
+    any_session session;
     require(session.reset(model, kernels, threads_of(o.common)), "session");
 
     token_list prompt = start_of(loaded);

@@ -15,6 +15,7 @@ void info(const settings& s) {
     const models::loaded_model& loaded = *opened;
     const model_config& c = loaded.config;
     std::printf("model        %s\n", loaded.name.c_str());
+    std::printf("family       %s\n", models::name_of(loaded.family));
     std::printf("sizes        %zu layers, dimension %zu, hidden %zu, %zu heads of %zu, %zu of keys and values\n", c.layers, c.dim,
                 c.hidden, c.heads, c.head_dim(), c.kv_heads);
     std::printf("vocabulary   %zu tokens, length %zu\n", c.vocabulary, opened.full_length());

@@ -1,5 +1,5 @@
 /// \file
-/// The example LLaMA: writes text, measures perplexity, and compares precisions on a real model.
+/// The example transformer, LLaMA, OPT or BLOOM: writes text, measures perplexity, and compares precisions on a real model.
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -9,7 +9,8 @@
 
 int main(int argc, char** argv) {
     CLI::App app(
-        "A LLaMA in low bits, by agilequant. Without --model it runs the one that is linked into this program: trained on Jane "
+        "A LLaMA, OPT or BLOOM in low bits, by agilequant. Without --model it runs the one that is linked into this program: "
+        "trained on Jane "
         "Austen, a byte a token.");
     app.require_subcommand(1);
     app.footer(

@@ -25,9 +25,9 @@ void perplexity(const perplexity_options& o) {
     const opened_model opened(common);
     const models::loaded_model& loaded = *opened;
     const auto windows = windows_of(loaded, o.common, o.text, o.length == 0 ? loaded.config.max_length : o.length);
-    llama model;
+    any_model model;
     build(loaded, o.common.wanted, o.common, model);
-    llama_session session;
+    any_session session;
     require(session.reset(model, kernels, threads_of(o.common)), "session");
     const auto begin = std::chrono::steady_clock::now();
     const evaluation e = evaluate(session, windows, o.common.wanted.name());

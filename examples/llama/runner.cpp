@@ -73,9 +73,9 @@ activation_profile calibrate(const models::loaded_model& model, const precision&
     precision observed = p;
     observed.activation_bits = 16;
     observed.trip = "none";
-    llama reference;
+    any_model reference;
     build(model, observed, nullptr, reference);
-    llama_session session;
+    any_session session;
     require(session.reset(reference, choose(s), threads_of(s)), "calibration");
     calibration sites(model.config);
     session.observe(sites.observer());
@@ -95,11 +95,11 @@ activation_profile calibrate(const models::loaded_model& model, const precision&
     return sites.fit(p, options_of(p, model.config));
 }
 
-void build(const models::loaded_model& model, const precision& p, const activation_profile* profile, llama& out) {
-    require(out.load(model.config, options_of(p, model.config), model.source, p.uses_trip() ? profile : nullptr), model.name);
+void build(const models::loaded_model& model, const precision& p, const activation_profile* profile, any_model& out) {
+    require(out.load(model, options_of(p, model.config), p.uses_trip() ? profile : nullptr), model.name);
 }
 
-void build(const models::loaded_model& model, const precision& p, const settings& s, llama& out) {
+void build(const models::loaded_model& model, const precision& p, const settings& s, any_model& out) {
     if (!p.uses_trip()) return build(model, p, nullptr, out);
     if (s.calibration.empty() && !s.model.empty())
         throw failure("--trip " + p.trip + " needs a text to calibrate on: add --calibration FILE");

@@ -2,10 +2,10 @@
 /// A model at one precision, ready to run: what every command works with.
 #pragma once
 
-#include <agilequant/model/llama.hpp>
 #include <string_view>
 #include <vector>
 
+#include "llama/any_model.hpp"
 #include "llama/settings.hpp"
 
 namespace aq::example {
@@ -24,9 +24,9 @@ using token_list = std::vector<std::uint32_t>;
                                            const token_list& text);
 
 /// Builds a model at a precision; `profile` where it uses TRIP.
-void build(const models::loaded_model& model, const precision& p, const activation_profile* profile, llama& out);
+void build(const models::loaded_model& model, const precision& p, const activation_profile* profile, any_model& out);
 
 /// Calibrates if the precision asks for it, and builds. The text comes from --calibration or is the embedded one.
-void build(const models::loaded_model& model, const precision& p, const settings& s, llama& out);
+void build(const models::loaded_model& model, const precision& p, const settings& s, any_model& out);
 
 }  // namespace aq::example

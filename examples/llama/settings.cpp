@@ -141,7 +141,8 @@ CLI::Validator between(double low, double high) {
 
 void add_options(CLI::App& app, settings& s, offered which) {
     app.add_option("-m,--model", s.model,
-                   "Folder or .safetensors of a Hugging Face LLaMA, or a llama2.c .bin (default: the embedded model)");
+                   "Folder or .safetensors of a LLaMA, OPT or BLOOM as Hugging Face stores it, or a llama2.c .bin (default: the "
+                   "embedded model)");
     app.add_option("--tokenizer", s.tokenizer,
                    "llama2.c tokenizer (default: looked for beside the model; a model of 256 tokens needs none)");
     app.add_flag("--outliers", s.outliers,

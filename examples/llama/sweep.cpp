@@ -16,9 +16,9 @@ sweep::sweep(const sweep_options& o)
       windows_(windows_of(*opened_, common_, o.text, config().max_length)) {}
 
 evaluation sweep::evaluate(const precision& p, const std::string& label) const {
-    llama model;
+    any_model model;
     build(*opened_, p, common_, model);
-    llama_session session;
+    any_session session;
     require(session.reset(model, kernels_, threads_of(common_)), "session");
     return example::evaluate(session, windows_, label);
 }

@@ -4,24 +4,42 @@
 
 namespace aq::models {
 
+const char* name_of(family f) noexcept {
+    switch (f) {
+        case family::llama: return "llama";
+        case family::opt: return "opt";
+        default: return "bloom";
+    }
+}
+
 std::uint64_t weight_table::stored_bytes() const noexcept {
     std::uint64_t sum = 0;
     for (const auto& layers : weights_) {
-        for (const weight& w : layers) sum += w.data.size();
+        for (const weight& w : layers) sum += w.data.size() / w.part.parts;
     }
     return sum;
 }
 
+/// Elements first .. first + count of a weight.
+void weight_table::read_row(const weight& w, std::size_t first, std::size_t count, float* out) noexcept {
+    if (w.part.parts == 1) return to_float(w.type, w.data, first, count, out);
+    while (count > 0) {
+        const std::size_t run = first / w.part.run, inside = first % w.part.run, now = std::min(count, w.part.run - inside);
+        to_float(w.type, w.data, (run * w.part.parts + w.part.part) * w.part.run + inside, now, out);
+        first += now, count -= now, out += now;
+    }
+}
+
 status weight_table::read(weight_id id, std::size_t layer, matrix_view<float> out) const noexcept {
     if (id == weight_id::head && tied_) id = weight_id::embedding;
-    const bool of_model = id == weight_id::embedding || id == weight_id::final_norm || id == weight_id::head;
     const auto& layers = weights_[static_cast<std::size_t>(id)];
-    const std::size_t index = of_model ? 0 : layer;
+    const std::size_t index = is_of_layer(id) ? layer : 0;
     if (index >= layers.size()) return status::source_failed;
-    if (out.shape() != shape_of(config_, id)) return status::bad_shape;
+    matrix_shape shape = shape_of(config_, id);
+    if (id == weight_id::positions && out.rows < shape.rows) shape.rows = out.rows;
+    if (out.shape() != shape) return status::bad_shape;
     AQ_TRY(check(out));
-    for (std::size_t row = 0; row < out.rows; ++row)
-        to_float(layers[index].type, layers[index].data, row * out.cols, out.cols, out.row(row));
+    for (std::size_t row = 0; row < out.rows; ++row) read_row(layers[index], row * out.cols, out.cols, out.row(row));
     return status::ok;
 }
 

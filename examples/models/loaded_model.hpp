@@ -19,20 +19,34 @@ namespace aq::models {
 /// Sizes beyond these are no model but a broken file; below them, every product of two sizes fits 64 bits.
 constexpr std::uint64_t max_size = std::uint64_t{1} << 24, max_layers = 4096;
 
+/// The transformers that the library knows: see model/llama.hpp and its neighbours.
+enum class family { llama, opt, bloom };
+[[nodiscard]] const char* name_of(family f) noexcept;
+
+/// Which elements of a tensor are a weight: all, or run `part` of every `parts` runs, as where a head's queries, keys and values follow
+/// each other.
+struct tensor_part {
+    std::size_t parts = 1, part = 0;
+    std::size_t run = 0;  ///< elements; counts where there are several parts
+};
+
 /// Where each weight of a model lies in memory. Borrows the bytes; one call to add() per weight, layers in order.
 class weight_table {
 public:
     explicit weight_table(const model_config& config) : config_(config) {}
 
-    /// `data` has as many elements as shape_of() says, of a dtype that reads as float.
-    void add(weight_id id, dtype type, std::string_view data) { weights_[static_cast<std::size_t>(id)].push_back({type, data}); }
+    /// `data` has as many elements as shape_of() says, times `parts`, of a dtype that reads as float.
+    void add(weight_id id, dtype type, std::string_view data, tensor_part part = {}) {
+        weights_[static_cast<std::size_t>(id)].push_back({type, data, part});
+    }
     /// From now on the head is the embedding.
     void tie_head() noexcept { tied_ = true; }
     [[nodiscard]] bool tied() const noexcept { return tied_; }
     /// Bytes that all weights take as they are stored; a tied head counts once.
     [[nodiscard]] std::uint64_t stored_bytes() const noexcept;
 
-    /// weight_source::read: bad_shape where `out` has another shape, source_failed where there is no such weight.
+    /// weight_source::read: bad_shape where `out` has another shape (but the first of the learned positions may be asked for alone, as by a
+    /// model that is built for a shorter context), source_failed where there is no such weight.
     [[nodiscard]] status read(weight_id id, std::size_t layer, matrix_view<float> out) const noexcept;
     /// A source that reads this table, for as long as it stays where it is.
     [[nodiscard]] weight_source source() noexcept;
@@ -41,9 +55,11 @@ private:
     struct weight {
         dtype type;
         std::string_view data;
+        tensor_part part;
     };
+    static void read_row(const weight& w, std::size_t first, std::size_t count, float* out) noexcept;
     model_config config_;
-    std::array<std::vector<weight>, 12> weights_;
+    std::array<std::vector<weight>, weight_count> weights_;
     bool tied_ = false;
 };
 
@@ -51,6 +67,7 @@ private:
 /// memory, that memory must live as long.
 struct loaded_model {
     std::string name;
+    models::family family = models::family::llama;
     model_config config;
     weight_source source;
     std::unique_ptr<models::tokenizer> tokenizer;

@@ -22,12 +22,13 @@ std::vector<float> outlier_profile(std::size_t channels) {
 status outlier_source::read(void* self, weight_id id, std::size_t layer, matrix_view<float> out) {
     const auto& s = *static_cast<const outlier_source*>(self);
     AQ_TRY(s.inner_.read(s.inner_.self, id, layer, out));
-    const bool is_gain = id == weight_id::attention_norm || id == weight_id::mlp_norm;
+    const bool is_norm = id == weight_id::attention_norm || id == weight_id::mlp_norm || id == weight_id::attention_norm_bias ||
+                         id == weight_id::mlp_norm_bias;
     const bool follows =
         id == weight_id::q || id == weight_id::k || id == weight_id::v || id == weight_id::gate || id == weight_id::up;
-    if (!is_gain && !follows) return status::ok;
+    if (!is_norm && !follows) return status::ok;
     for (std::size_t r = 0; r < out.rows; ++r) {
-        for (std::size_t c = 0; c < out.cols; ++c) out.row(r)[c] *= is_gain ? s.factors_[c] : 1.0F / s.factors_[c];
+        for (std::size_t c = 0; c < out.cols; ++c) out.row(r)[c] *= is_norm ? s.factors_[c] : 1.0F / s.factors_[c];
     }
     return status::ok;
 }

@@ -16,6 +16,8 @@
 #include "agilequant/quant/calibrate.hpp"
 #include "agilequant/quant/coded_matrix.hpp"
 #include "agilequant/quant/error.hpp"
+#include "agilequant/quant/gptq.hpp"
+#include "agilequant/quant/hessian.hpp"
 #include "agilequant/quant/trip_calibrator.hpp"
 #include "agilequant/quant/two_level.hpp"
 
@@ -42,6 +44,8 @@
 #include "agilequant/kernels/quantized_rows.hpp"
 #include "agilequant/kernels/write_rows.hpp"
 
+#include "agilequant/model/bloom.hpp"
 #include "agilequant/model/llama.hpp"
+#include "agilequant/model/opt.hpp"
 
 #include "agilequant/dispatch/dispatch.hpp"

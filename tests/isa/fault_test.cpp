@@ -54,7 +54,7 @@ bool is_found(const aq::kernel_table& kernels) {
     awkward.format.fixed = {1.0F, 0};
     if (differs(awkward, kernels)) return true;
 
-    for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    for (std::uint64_t seed = 1; seed <= 30; ++seed) {
         const source_case rows(seed);
         if (!same_bits(rows.written(kernels), rows.defined())) return true;
     }

@@ -78,26 +78,37 @@ TEST_CASE("exact: codes are those of the rows of elementwise/, in any layout and
     CHECK(moved > 1);
 }
 
-TEST_CASE("exact: the gate at floats of every exponent, and around the bounds of e^x") {
-    std::vector<float> gates;
+TEST_CASE("exact: gate and activations at floats of every exponent, and around the bounds of e^x") {
+    std::vector<float> x;
     const std::uint64_t step = slowdown > 1 ? 65521 : 4093;  // primes: all low bits come by
     for (std::uint64_t word = 0; word < std::uint64_t{1} << 32; word += step)
-        gates.push_back(aq::float_of(static_cast<std::uint32_t>(word)));
-    for (const float bound : {88.7228317F, 87.33654F, 88.0F, 17.0F, 0.0F, 0x1p126F}) {
+        x.push_back(aq::float_of(static_cast<std::uint32_t>(word)));
+    // GELU's sigmoid comes to the bounds at 10.061 and 10
+    for (const float bound : {88.7228317F, 87.33654F, 88.0F, 17.0F, 10.061F, 10.0F, 0.0F, 0x1p126F}) {
         for (int i = -2000; i <= 2000; ++i) {
             const float near =
                 aq::float_of(static_cast<std::uint32_t>(static_cast<int>(aq::bits_of(bound)) + (bound > 0 ? i : i + 2000)));
-            gates.insert(gates.end(), {near, -near});
+            x.insert(x.end(), {near, -near});
         }
     }
-    const std::vector<float> ups(gates.size(), 1.0F);
-    std::vector<float> expected(gates.size()), actual(gates.size());
-    aq::silu_gate<definition>(gates.data(), ups.data(), gates.size(), expected.data());
+    const std::vector<float> ups(x.size(), 1.0F);
+    std::vector<float> gated(x.size()), rectified(x.size()), gelu(x.size()), actual(x.size());
+    aq::silu_gate<definition>(x.data(), ups.data(), x.size(), gated.data());
+    aq::relu<definition>(x.data(), x.size(), rectified.data());
+    aq::gelu<definition>(x.data(), x.size(), gelu.data());
+    const aq::matrix_view<const float> view(x.data(), 1, x.size());
+    const std::pair<row_source, const std::vector<float>*> sources[] = {
+        {row_source::silu_gate(view, {ups.data(), 1, ups.size()}), &gated},
+        {row_source::relu(view), &rectified},
+        {row_source::gelu(view), &gelu},
+    };
     for (const aq::kernel_table* kernels : runnable_kernels()) {
-        CAPTURE(std::string(kernels->isa));
-        REQUIRE(aq::write_rows(*kernels, row_source::silu_gate({gates.data(), 1, gates.size()}, {ups.data(), 1, gates.size()}),
-                               {0, 1}, {actual.data(), 1, gates.size()}) == status::ok);
-        CHECK(same_bits(actual, expected));
+        for (const auto& s : sources) {
+            CAPTURE(std::string(kernels->isa));
+            CAPTURE(static_cast<int>(s.first.stage));
+            REQUIRE(aq::write_rows(*kernels, s.first, {0, 1}, {actual.data(), 1, x.size()}) == status::ok);
+            CHECK(same_bits(actual, *s.second));
+        }
     }
 }
 

@@ -92,7 +92,7 @@ matrix by_hand(const aq::llama& model, std::size_t layer, matrix x) {
     const aq::site_format* const sites = model.options().sites;
     aq::run_context context;
     context.kernels = &chosen_kernels();
-    const matrix n = normed(model, b.attention.norm.data(), x);
+    const matrix n = normed(model, b.attention.norm.gain.data(), x);
     matrix q = product(context, n, sites[0], b.attention.q), k = product(context, n, sites[0], b.attention.k);
     const matrix v = product(context, n, sites[0], b.attention.v);
     aq::aligned_buffer<float> table;
@@ -120,7 +120,7 @@ matrix by_hand(const aq::llama& model, std::size_t layer, matrix x) {
     // the residual is added to the product, which is what the epilogue does
     matrix o = product(context, attended, sites[1], b.attention.o);
     add(x, o);
-    const matrix m = normed(model, b.mlp.norm.data(), o), gate = product(context, m, sites[2], b.mlp.gate);
+    const matrix m = normed(model, b.mlp.norm.gain.data(), o), gate = product(context, m, sites[2], b.mlp.gate);
     matrix middle = product(context, m, sites[2], b.mlp.up);
     for (std::size_t r = 0; r < x.rows; ++r)
         aq::silu_gate(&gate.data[r * c.hidden], &middle.data[r * c.hidden], c.hidden, &middle.data[r * c.hidden]);

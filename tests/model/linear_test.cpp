@@ -262,6 +262,50 @@ TEST_CASE("an epilogue sees each number once, in any format and cut") {
         }
 }
 
+TEST_CASE("a bias is added before any other stage, and leaves with the weights that it belongs to") {
+    const layer_case c({5, 70, 48}, formats[0], 8);
+    random_source random(9);
+    const matrix residual = random_matrix(random, 5, 70, 4), bias = random_matrix(random, 1, 70);
+    aq::run_context context = context_of(chosen_kernels());
+    aq::linear packed = c.packed(), plain;
+    REQUIRE(plain.assign(c.w.view()) == status::ok);
+    for (aq::linear* l : {&packed, &plain})
+        for (const bool adds_residual : {false, true}) {
+            const aq::site_format f = l == &packed ? c.site : aq::site_format{};
+            const std::vector<float> products = run(context, c.input(), f, *l);
+            const std::size_t bytes = l->bytes();
+            const auto applied = [&] {
+                matrix y(5, 70);
+                aq::linear_input input;
+                REQUIRE(input.prepare(context, c.input(), f, *l) == status::ok);
+                REQUIRE((adds_residual ? aq::apply(context, input, *l, y.view(), aq::add_residual{residual.view()})
+                                       : aq::apply(context, input, *l, y.view())) == status::ok);
+                return y;
+            };
+            const auto differences = [&](const matrix& y, bool has_bias) {
+                std::size_t count = 0;
+                for (std::size_t r = 0; r < 5; ++r)
+                    for (std::size_t i = 0; i < 70; ++i) {
+                        float expected = products[r * 70 + i];
+                        if (has_bias) expected += bias.at(0, i);
+                        if (adds_residual) expected += residual.at(r, i);
+                        count += y.at(r, i) == expected ? 0 : 1;
+                    }
+                return count;
+            };
+            CHECK(l->bias() == nullptr);
+            CHECK(differences(applied(), false) == 0);
+            CHECK(l->assign_bias({bias.data.data(), 1, 69}) == status::bad_shape);
+            CHECK(l->assign_bias({bias.data.data(), 2, 70}) == status::bad_shape);
+            CHECK(l->assign_bias({nullptr, 1, 70}) == status::null_pointer);
+            REQUIRE(l->assign_bias({bias.data.data(), 1, 70}) == status::ok);
+            CHECK(l->bytes() == bytes + 70 * sizeof(float));
+            CHECK(differences(applied(), true) == 0);
+            if (l == &packed) packed = c.packed();
+            else REQUIRE(plain.assign(c.w.view()) == status::ok);
+        }
+}
+
 TEST_CASE("a linear and its input can be used again for another size and format") {
     aq::run_context context = context_of(chosen_kernels());
     aq::linear_input input;

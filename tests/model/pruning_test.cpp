@@ -56,7 +56,7 @@ public:
         }
         aq::linear_input input;
         std::vector<float> normed(x.size()), logits(kept.size() * c.vocabulary);
-        REQUIRE(aq::rms_norm({x.data(), kept.size(), c.dim}, model_.final_norm(), c.norm_eps,
+        REQUIRE(aq::rms_norm({x.data(), kept.size(), c.dim}, model_.final_norm().gain.data(), c.norm_eps,
                              {normed.data(), kept.size(), c.dim}) == status::ok);
         REQUIRE(input.prepare(context_, {normed.data(), kept.size(), c.dim}, {}, model_.head()) == status::ok);
         REQUIRE(aq::multiply(context_, input, model_.head(), {logits.data(), kept.size(), c.vocabulary}) == status::ok);

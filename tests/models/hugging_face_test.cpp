@@ -120,6 +120,18 @@ TEST_CASE("hugging face: a model comes back number by number, in every dtype") {
     }
 }
 
+TEST_CASE("hugging face: a model without a head has names without a prefix") {
+    const std::string file = tensors("F16", [](std::string& name, std::string&, std::string&, std::string&) {
+        if (name == "lm_head.weight") name.clear();
+        else name.erase(0, std::string("model.").size());
+    });
+    members fields = config();
+    fields["tie_word_embeddings"] = "";
+    const loaded_model model = read(fields, file);
+    CHECK(model.family == aq::models::family::llama);
+    CHECK(aq_test::wrong_elements(model.source, model.config, true) == 0);
+}
+
 TEST_CASE("hugging face: moving a model keeps its source") {
     const std::string file = tensors("F16");
     loaded_model first = read(config(), file);
@@ -189,8 +201,8 @@ TEST_CASE("hugging face: what the library does not compute is refused by its fie
         const char *field, *value, *message;
     };
     const row rows[] = {
-        {"model_type", "\"mistral\"", "is 'mistral' but only 'llama' is read"},
-        {"model_type", "", "is '' but only 'llama' is read"},
+        {"model_type", "\"mistral\"", "is 'mistral' but only 'llama', 'opt' and 'bloom' are read"},
+        {"model_type", "", "is '' but only 'llama', 'opt' and 'bloom' are read"},
         {"model_type", "5", "is 5 but must be a string"},
         {"hidden_act", "\"gelu\"", "is 'gelu' but only 'silu' is read"},
         {"attention_bias", "true", "is true but biases are not read"},

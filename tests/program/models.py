@@ -11,6 +11,7 @@ CONFIG = {
 SENTENCE = "He was waiting for an answer, and she could not give him one: it was past dinner, and nobody had asked whether they would stay. "
 Q = "model.layers.0.self_attn.q_proj.weight"
 HEAD = "lm_head.weight"
+TRAINED = Path(__file__).resolve().parents[2] / "models"
 
 
 def shapes(c):

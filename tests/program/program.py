@@ -270,6 +270,19 @@ class Models(ProgramTest):
         self.assert_refused("compare", text, "--model", folder, names=["--calibration"])
         self.assert_refused("generate", "--model", folder, "-w", 4, "-a", 4, "--trip", "token", "--prompt", "a", names=["--calibration"])
 
+    def test_families(self):
+        text = models.TRAINED / "austen" / "persuasion_64k.txt"
+        for family in ("opt",):
+            folder = models.TRAINED / f"austen-{family}"
+            self.assertRegex(self.output("info", "--model", folder), rf"family +{family}\b")
+            words = ["generate", "--model", folder, "--prompt", "She ", "-n", 10, "--temperature", 0, "--context", 20]
+            for precision in ([], ["-w", 4, "-a", 8, "--kv", 8, "--attention", "log2-half-ceiling", "--prune", 0.3, "--prune-layers", "2"]):
+                one = self.run_program(self.llama, *words, *precision).stdout
+                self.assertEqual(self.run_program(self.llama, *words, *precision, "-t", min(3, self.most_threads), isa="scalar").stdout, one)
+                self.assertTrue(one.startswith(b"She "))
+            said = self.output("perplexity", text, "--model", folder, "--windows", 1, "--length", 64, "-w", 8, "-a", 8)
+            self.assertLess(float(re.search(r"perplexity ([\d.]+) over", said).group(1)), 16, said)
+
     def test_without_a_start_mark(self):
         config = {**models.CONFIG, "bos_token_id": None}
         folder = models.write_model(self.folder / "tiny", json.dumps(config).encode())

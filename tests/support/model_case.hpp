@@ -43,9 +43,9 @@ public:
         if (p.uses_trip()) profile = aq::example::calibrate(model_, p, s, calibration_);
         aq::model_options options = aq::example::options_of(p, model_.config);
         for (aq::site_format& f : options.sites) f.activations.is_asymmetric &= form == low_bits::asymmetric;
-        aq::llama model;
-        require(model.load(model_.config, options, model_.source, p.uses_trip() ? &profile : nullptr), model_.name);
-        aq::llama_session session;
+        aq::example::any_model model;
+        require(model.load(model_, options, p.uses_trip() ? &profile : nullptr), model_.name);
+        aq::example::any_session session;
         require(session.reset(model, aq::example::choose(s), aq::example::threads_of(s)), model_.name);
         aq::example::evaluation e = aq::example::evaluate(session, windows_, model_.name);
         if (doctest::getContextOptions()->success) {

@@ -15,8 +15,8 @@
 
 namespace aq_test {
 
-inline constexpr aq::row_stage row_stages[] = {aq::row_stage::none, aq::row_stage::rms_norm, aq::row_stage::layer_norm,
-                                               aq::row_stage::silu_gate};
+inline constexpr aq::row_stage row_stages[] = {aq::row_stage::none,      aq::row_stage::rms_norm, aq::row_stage::layer_norm,
+                                               aq::row_stage::silu_gate, aq::row_stage::relu,     aq::row_stage::gelu};
 
 /// A source of a seed's stage and shape, whose matrices lie `gap` floats apart in their rows and touch a guard page on `side`.
 class source_case {
@@ -34,6 +34,8 @@ public:
             case aq::row_stage::rms_norm: return aq::row_source::rms_norm(x, gain_.data(), eps);
             case aq::row_stage::layer_norm: return aq::row_source::layer_norm(x, gain_.data(), bias_.data(), eps);
             case aq::row_stage::silu_gate: return aq::row_source::silu_gate(gate, x);
+            case aq::row_stage::relu: return aq::row_source::relu(x);
+            case aq::row_stage::gelu: return aq::row_source::gelu(x);
         }
         return aq::row_source::plain(x);
     }
@@ -46,6 +48,8 @@ public:
         for (std::size_t r = 0; r < m && k != 0; ++r) {
             if (stage == aq::row_stage::none) std::copy(s.x.row(r), s.x.row(r) + k, out.row(r));
             if (stage == aq::row_stage::silu_gate) aq::silu_gate<definition>(s.gate.row(r), s.x.row(r), k, out.row(r));
+            if (stage == aq::row_stage::relu) aq::relu<definition>(s.x.row(r), k, out.row(r));
+            if (stage == aq::row_stage::gelu) aq::gelu<definition>(s.x.row(r), k, out.row(r));
         }
         if (stage == aq::row_stage::rms_norm) REQUIRE(aq::rms_norm<definition>(s.x, s.gain, eps, out) == aq::status::ok);
         if (stage == aq::row_stage::layer_norm)

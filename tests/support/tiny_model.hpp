@@ -63,13 +63,15 @@ private:
     static aq::status read(void* self, aq::weight_id id, std::size_t layer, aq::matrix_view<float> out) {
         auto& w = *static_cast<tiny_weights*>(self);
         if (w.reads_++ >= w.fails_from_) return aq::status::source_failed;
-        const bool is_gain =
-            id == aq::weight_id::final_norm || id == aq::weight_id::attention_norm || id == aq::weight_id::mlp_norm;
+        const bool is_gain = id == aq::weight_id::final_norm || id == aq::weight_id::attention_norm ||
+                             id == aq::weight_id::mlp_norm || id == aq::weight_id::embedding_norm;
         random_source random(w.seed_ * 1000003 + static_cast<std::uint64_t>(id) * 1009 + layer);
         std::size_t root = 1;
         while (root * root < out.cols) root *= 2;
-        const float size = id == aq::weight_id::embedding ? 1.0F : 2.0F / static_cast<float>(root);
-        const bool grows = id == aq::weight_id::attention_norm || id == aq::weight_id::mlp_norm;
+        const bool is_embedded = id == aq::weight_id::embedding || id == aq::weight_id::positions;
+        const float size = is_embedded ? 1.0F : 2.0F / static_cast<float>(root);
+        const bool grows = id == aq::weight_id::attention_norm || id == aq::weight_id::mlp_norm ||
+                           id == aq::weight_id::attention_norm_bias || id == aq::weight_id::mlp_norm_bias;
         const bool shrinks = id == aq::weight_id::q || id == aq::weight_id::k || id == aq::weight_id::v ||
                              id == aq::weight_id::gate || id == aq::weight_id::up;
         for (std::size_t r = 0; r < out.rows; ++r) {
@@ -87,10 +89,11 @@ private:
 
 inline constexpr std::uint64_t tiny_seed = 20231;
 
-inline aq::llama tiny_model(const aq::model_config& c, const aq::model_options& options = {},
-                            const aq::activation_profile* profile = nullptr, std::uint64_t seed = tiny_seed) {
+template <class Family = aq::llama_family>
+aq::transformer<Family> tiny_model(const aq::model_config& c, const aq::model_options& options = {},
+                                   const aq::activation_profile* profile = nullptr, std::uint64_t seed = tiny_seed) {
     tiny_weights weights(seed);
-    aq::llama model;
+    aq::transformer<Family> model;
     REQUIRE(model.load(c, options, weights.source(), profile) == aq::status::ok);
     return model;
 }
@@ -126,9 +129,10 @@ inline const aq::kernel_table& chosen_kernels() {
     return *kernels;
 }
 
-inline aq::llama_session session_of(const aq::llama& model, const aq::executor& threads = aq::serial_executor(),
-                                    std::size_t capacity = 0, const aq::kernel_table& kernels = chosen_kernels()) {
-    aq::llama_session session;
+template <class Family>
+aq::session<Family> session_of(const aq::transformer<Family>& model, const aq::executor& threads = aq::serial_executor(),
+                               std::size_t capacity = 0, const aq::kernel_table& kernels = chosen_kernels()) {
+    aq::session<Family> session;
     REQUIRE(session.reset(model, kernels, threads, capacity) == aq::status::ok);
     return session;
 }
@@ -140,7 +144,8 @@ struct outcome_of_run {
     double sparsity = 0.0;
 };
 
-inline outcome_of_run forward(aq::llama_session& session, const token_list& tokens, aq::logits_of which = aq::logits_of::all) {
+template <class Family>
+outcome_of_run forward(aq::session<Family>& session, const token_list& tokens, aq::logits_of which = aq::logits_of::all) {
     aq::forward_result r;
     REQUIRE(session.forward(tokens.data(), tokens.size(), which, r) == aq::status::ok);
     REQUIRE(r.logits.stride == r.logits.cols);
@@ -152,7 +157,8 @@ inline token_list part_of(const token_list& tokens, std::size_t first, std::size
 }
 
 /// Logits of every token, `step` tokens a call.
-inline std::vector<float> run_in_steps(aq::llama_session& session, const token_list& tokens, std::size_t step) {
+template <class Family>
+std::vector<float> run_in_steps(aq::session<Family>& session, const token_list& tokens, std::size_t step) {
     std::vector<float> all;
     for (std::size_t i = 0; i < tokens.size(); i += step) {
         const outcome_of_run o = forward(session, part_of(tokens, i, std::min(step, tokens.size() - i)));
@@ -166,8 +172,8 @@ inline bool is_same(const std::vector<float>& a, const std::vector<float>& b) {
 }
 
 /// TRIP's exponents and static scales, learned from what the model in float computes on some tokens.
-inline aq::activation_profile tiny_profile(const aq::model_config& c, const aq::model_options& options,
-                                           const token_list& tokens) {
+template <class Family = aq::llama_family>
+aq::activation_profile tiny_profile(const aq::model_config& c, const aq::model_options& options, const token_list& tokens) {
     struct calibrators {
         std::vector<aq::trip_calibrator> sites;
         static void see(void* self, std::size_t layer, aq::site where, aq::matrix_view<const float> x) {
@@ -181,8 +187,8 @@ inline aq::activation_profile tiny_profile(const aq::model_config& c, const aq::
     for (std::size_t i = 0; i < seen.sites.size(); ++i) {
         REQUIRE(seen.sites[i].reset(profile.channels(static_cast<aq::site>(i % aq::site_count))) == aq::status::ok);
     }
-    const aq::llama model = tiny_model(c);
-    aq::llama_session session = session_of(model);
+    const aq::transformer<Family> model = tiny_model<Family>(c);
+    aq::session<Family> session = session_of(model);
     session.observe({&seen, calibrators::see});
     forward(session, tokens);
     for (std::size_t layer = 0; layer < c.layers; ++layer) {

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Trains a byte-level LLaMA, the embedded one or the deep one, and writes model.safetensors, config.json, the loss curve and the final figure.
+"""Trains a byte-level LLaMA, OPT or BLOOM and writes model.safetensors, config.json, the loss curve and the final figure.
 
 Matrices are trained by Muon (momentum, orthogonalised by five Newton-Schulz steps), which needs about half the steps of
 Adam here; embeddings, norms and the head by Adam. Runs on a GPU where there is one, else in bfloat16 by oneDNN.
@@ -19,7 +19,7 @@ import torch
 
 import safetensors_io
 import text
-from model import BOS, CONFIGS, Llama
+from model import BOS, CONFIGS, Transformer
 
 LENGTH = 512
 
@@ -116,7 +116,7 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     training, validation = text.training_text(), text.validation_text()
 
-    model = Llama(CONFIGS[arguments.model]()).to(device)
+    model = Transformer(CONFIGS[arguments.model]()).to(device)
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and name.startswith("layers")]
     others = [p for name, p in model.named_parameters() if not (p.ndim == 2 and name.startswith("layers"))]
     muon, adam = Muon(matrices, arguments.decay), torch.optim.Adam(others, betas=(0.9, 0.98), eps=1e-10)
@@ -132,7 +132,9 @@ def main() -> None:
     sums, count, began, first = 0.0, 0, time.time(), step
     while step < arguments.steps:
         generator = np.random.default_rng([arguments.seed, step])  # by step: a resumed run sees the same windows
-        length = LENGTH if step >= 0.75 * arguments.steps else LENGTH // 2  # short windows first: attention is the slow part
+        # short windows first: attention is the slow part; but a learned position has to be seen
+        is_short = step < 0.75 * arguments.steps and model.config.positions != "learned"
+        length = LENGTH // 2 if is_short else LENGTH
         starts = generator.integers(0, len(training) - length, arguments.batch * LENGTH // length)
         batch = windows(training, starts, length).to(device)
         logits = model(batch[:, :-1])
@@ -155,8 +157,8 @@ def main() -> None:
                         "curve": curve}, checkpoint)
 
     tensors = {name: value.astype(np.float16) for name, value in model.hugging_face_state().items()}
-    state = {name.replace("model.", "", 1): torch.from_numpy(value.astype(np.float32)) for name, value in tensors.items()}
-    model.load_state_dict(state)  # the figure is of what is shipped: half precision
+    # the figure is of what is shipped: half precision
+    model.load_state_dict({name: value.half().float() for name, value in model.state_dict().items()})
     final = bits_per_byte(model, validation, device)
     path = lambda name: os.path.join(arguments.out, name)
     safetensors_io.save(path("model.safetensors"), tensors)

@@ -7,20 +7,21 @@ namespace aq {
 /// The result of a public call; anything but `ok` means that no output was written, unless the function says otherwise.
 enum class [[nodiscard]] status{
     ok,
-    bad_shape,           ///< sizes of the operands do not fit together
-    bad_stride,          ///< a stride is smaller than the row that it has to hold
-    bad_argument,        ///< a number is outside the limits given in the function's comment
-    null_pointer,        ///< a buffer of non-zero size is null
-    depth_over_limit,    ///< k is beyond what the 32-bit sums can hold: see core/bits.hpp
-    unsupported_format,  ///< no kernel for these widths
-    wrong_tile,          ///< packed for another tile than the kernels read: repack
-    wrong_layout,        ///< activations were quantized for another k_layout than the weights'
-    scratch_too_small,   ///< the scratch buffer is smaller than the size function says
-    out_of_memory,       ///< an owner (buffer, packed matrix, model) could not allocate
-    unknown_isa,         ///< no instruction set of that name
-    absent_isa,          ///< the CPU or the build lacks that instruction set
-    cache_full,          ///< the key-value cache has no room for the tokens
-    source_failed,       ///< a weight_source could not deliver a tensor
+    bad_shape,              ///< sizes of the operands do not fit together
+    bad_stride,             ///< a stride is smaller than the row that it has to hold
+    bad_argument,           ///< a number is outside the limits given in the function's comment
+    null_pointer,           ///< a buffer of non-zero size is null
+    depth_over_limit,       ///< k is beyond what the 32-bit sums can hold: see core/bits.hpp
+    unsupported_format,     ///< no kernel for these widths
+    wrong_tile,             ///< packed for another tile than the kernels read: repack
+    wrong_layout,           ///< activations were quantized for another k_layout than the weights'
+    scratch_too_small,      ///< the scratch buffer is smaller than the size function says
+    out_of_memory,          ///< an owner (buffer, packed matrix, model) could not allocate
+    unknown_isa,            ///< no instruction set of that name
+    absent_isa,             ///< the CPU or the build lacks that instruction set
+    cache_full,             ///< the key-value cache has no room for the tokens
+    source_failed,          ///< a weight_source could not deliver a tensor
+    not_positive_definite,  ///< a Hessian, damped as asked for, has no Cholesky factor
 };
 
 /// One sentence for a person, without a full stop.
@@ -41,6 +42,7 @@ enum class [[nodiscard]] status{
         case status::absent_isa: return "this machine or this build lacks the instruction set";
         case status::cache_full: return "the key-value cache is full";
         case status::source_failed: return "the model's weights could not be read";
+        case status::not_positive_definite: return "the Hessian is not positive definite: it needs more damping";
     }
     return "unknown status";
 }

@@ -27,8 +27,8 @@ template <class Lane>
 /// 0.5 (1 + tanh u) is sigmoid(2 u), which needs no tanh and keeps its digits where tanh is near -1.
 template <class Lane>
 [[nodiscard]] AQ_INLINE Lane gelu(Lane x) noexcept {
-    constexpr float linear = 1.59576912F, cubic = 0.0713548163F;  // 2 sqrt(2 / pi), and that times 0.044715
-    return times_sigmoid(x, x * (lanes::rounded(x * x * Lane(cubic)) + Lane(linear)));
+    using c = gelu_constants;
+    return times_sigmoid(x, x * (lanes::rounded(x * x * Lane(c::cubic)) + Lane(c::linear)));
 }
 }  // namespace lanes
 

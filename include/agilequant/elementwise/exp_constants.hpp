@@ -1,6 +1,6 @@
 /// \file
-/// The numbers of e^x, apart from its text: elementwise/exp.hpp is the definition over a lane type, kernels/body/row_sources.hpp the
-/// same for kernels. Internal.
+/// The numbers of e^x and GELU, apart from their text: elementwise/exp.hpp and activation.hpp are the definitions over a lane type,
+/// kernels/body/row_sources.hpp the same for kernels. Internal.
 #pragma once
 
 namespace aq::lanes {
@@ -14,6 +14,11 @@ struct exp_constants {
     /// P, by falling powers: our minimax fit of the relative error, coefficients rounded to float one after the other: 2^-28.2.
     static constexpr float p4 = 1.383890165e-3F, p3 = 8.369192481e-3F, p2 = 4.166810215e-2F, p1 = 1.666651666e-1F,
                            p0 = 4.999999404e-1F;
+};
+
+/// GELU's sigmoid is that of x (linear + cubic x^2).
+struct gelu_constants {
+    static constexpr float linear = 1.59576912F, cubic = 0.0713548163F;  // 2 sqrt(2 / pi), and that times 0.044715
 };
 
 }  // namespace aq::lanes

@@ -7,7 +7,7 @@
 
 namespace aq {
 
-enum class row_stage { none, rms_norm, layer_norm, silu_gate };
+enum class row_stage { none, rms_norm, layer_norm, silu_gate, relu, gelu };
 
 /// Rows [m,k], borrowed. Made by the functions below, each named like the one of elementwise/ that it stands for.
 struct row_source {
@@ -44,13 +44,24 @@ struct row_source {
         return s;
     }
 
+    [[nodiscard]] static row_source relu(matrix_view<const float> x) noexcept {
+        row_source s = plain(x);
+        s.stage = row_stage::relu;
+        return s;
+    }
+    [[nodiscard]] static row_source gelu(matrix_view<const float> x) noexcept {
+        row_source s = plain(x);
+        s.stage = row_stage::gelu;
+        return s;
+    }
+
     [[nodiscard]] bool is_plain() const noexcept { return stage == row_stage::none; }
 };
 
 /// bad_stride, null_pointer; bad_shape: gate and up differ; bad_argument: eps is negative or NaN.
 [[nodiscard]] inline status check(const row_source& s) noexcept {
     AQ_TRY(check(s.x));
-    if (s.is_plain()) return status::ok;
+    if (s.is_plain() || s.stage == row_stage::relu || s.stage == row_stage::gelu) return status::ok;
     if (s.stage == row_stage::silu_gate) return s.gate.shape() == s.x.shape() ? check(s.gate) : status::bad_shape;
     const bool lacks_parameters = s.gain == nullptr || (s.stage == row_stage::layer_norm && s.bias == nullptr);
     if (lacks_parameters && !s.x.empty()) return status::null_pointer;

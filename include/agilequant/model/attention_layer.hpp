@@ -2,7 +2,6 @@
 /// The attention of a block: x += o(attend(q(n), k(n), v(n))) with n = norm(x), on the layer's own cache.
 #pragma once
 
-#include "agilequant/kernels/epilogue.hpp"
 #include "agilequant/model/block_scratch.hpp"
 #include "agilequant/model/kv_cache.hpp"
 
@@ -10,8 +9,8 @@ namespace aq {
 
 template <class Family>
 struct attention_layer {
-    aligned_buffer<float> norm;  ///< gains [dim]
-    linear q, k, v, o;           ///< [dim,dim], [kv_dim,dim], [kv_dim,dim], [dim,dim]
+    norm_weights norm;
+    linear q, k, v, o;  ///< [dim,dim], [kv_dim,dim], [kv_dim,dim], [dim,dim]
 
     /// x [m,dim] += attention, in place. Row i stands at position cache.length() + i of this layer and sees all before it.
     /// `importance`: also leave the attention to the first token, summed over heads, in scratch.importance(m).
@@ -22,13 +21,13 @@ struct attention_layer {
         if (cache.length() + m > cache.capacity()) return status::cache_full;
         const matrix_view<float> queries = scratch.queries(m), keys = scratch.keys(m), values = scratch.values(m),
                                  attended = scratch.attended(m);
-        AQ_TRY(prepare_site(context, settings, scratch, site::attention, Family::normalized(settings, norm.data(), x),
-                            scratch.normed(m), q));
+        AQ_TRY(prepare_site(context, settings, scratch, site::attention, Family::normalized(settings, norm, x), scratch.normed(m),
+                            q));
         {
             const part_timer timed(context.times, part::projections);
-            AQ_TRY(multiply(context, scratch.input, q, queries));
-            AQ_TRY(multiply(context, scratch.input, k, keys));
-            AQ_TRY(multiply(context, scratch.input, v, values));
+            AQ_TRY(apply(context, scratch.input, q, queries));
+            AQ_TRY(apply(context, scratch.input, k, keys));
+            AQ_TRY(apply(context, scratch.input, v, values));
         }
         const std::size_t past = cache.length();
         AQ_TRY(over_rows(context, m, [&](std::size_t r) { return place(settings, past + r, queries.row(r), keys.row(r)); }));
@@ -36,15 +35,17 @@ struct attention_layer {
         settings.observe(site::attention_output, attended);
         AQ_TRY(scratch.input.prepare(context, attended, settings.format(site::attention_output), o));
         const part_timer timed(context.times, part::projections);
-        const epilogue add_to_x{add_residual{x}};
-        return multiply(context, scratch.input, o, x, add_to_x.ref());
+        return apply(context, scratch.input, o, x, add_residual{x});
     }
 
-    /// Queries and keys of one token, at their position; rotated by a Hadamard matrix where keys are, which leaves their products.
-    [[nodiscard]] static status place(const block_settings& settings, std::size_t position, float* queries,
+    /// Queries and keys of one token, turned to their position where it is rotary; rotated by a Hadamard matrix where keys are, which leaves their products.
+    [[nodiscard]] static status place(const block_settings& settings, [[maybe_unused]] std::size_t position, float* queries,
                                       float* keys) noexcept {
         const model_config& c = settings.config;
-        AQ_TRY(Family::place(settings, position, queries, keys));
+        if constexpr (Family::positions == position_kind::rotary) {
+            AQ_TRY(rope(settings.rope_table, position, c.rope, {queries, c.heads, c.head_dim()}));
+            AQ_TRY(rope(settings.rope_table, position, c.rope, {keys, c.kv_heads, c.head_dim()}));
+        }
         if (!settings.rotates_keys) return status::ok;
         AQ_TRY(hadamard(matrix_view<float>(queries, c.heads, c.head_dim())));
         return hadamard(matrix_view<float>(keys, c.kv_heads, c.head_dim()));
@@ -62,6 +63,7 @@ struct attention_layer {
         job.out = scratch.attended(m);
         job.heads = settings.config.heads;
         job.coding = settings.coding;
+        job.slopes = settings.slopes;
         job.importance = importance ? scratch.first_column(m).data : nullptr;
         AQ_TRY(context.scratch.reserve(context.threads.workers, attention_scratch_bytes(job.cache, job.coding)));
         // Heads that share keys and values read them once, unless there are too few such groups to keep everybody busy.
@@ -73,7 +75,7 @@ struct attention_layer {
         });
     }
 
-    [[nodiscard]] std::size_t bytes() const noexcept { return norm.size_bytes() + q.bytes() + k.bytes() + v.bytes() + o.bytes(); }
+    [[nodiscard]] std::size_t bytes() const noexcept { return norm.bytes() + q.bytes() + k.bytes() + v.bytes() + o.bytes(); }
 };
 
 }  // namespace aq

@@ -11,6 +11,12 @@
 
 namespace aq {
 
+/// What a norm has learned.
+struct norm_weights {
+    aligned_buffer<float> gain, bias;  ///< [dim]; no bias in an RMSNorm
+    [[nodiscard]] std::size_t bytes() const noexcept { return gain.size_bytes() + bias.size_bytes(); }
+};
+
 /// Sees the activations of every site before they are quantized: for calibration.
 struct site_observer {
     void* self = nullptr;
@@ -23,8 +29,9 @@ struct block_settings {
     std::size_t layer = 0;
     site_format sites[site_count];
     probability_coding coding = probability_coding::softmax;
-    bool rotates_keys = false;  ///< and queries, by a Hadamard matrix, before keys are coded
-    matrix_view<const float> rope_table;
+    bool rotates_keys = false;            ///< and queries, by a Hadamard matrix, before keys are coded
+    matrix_view<const float> rope_table;  ///< where positions are rotary
+    const float* slopes = nullptr;        ///< [heads] where they are ALiBi's
     site_observer observer;
 
     [[nodiscard]] const site_format& format(site s) const noexcept { return sites[static_cast<std::size_t>(s)]; }

@@ -37,9 +37,63 @@ inline constexpr std::size_t max_model_size = std::size_t{1} << 28;
     return c.rope_theta > 0.0F && c.norm_eps >= 0.0F ? status::ok : status::bad_argument;
 }
 
-enum class weight_id { embedding, final_norm, head, attention_norm, q, k, v, o, mlp_norm, gate, up, down };
+/// Where the position of a token enters: queries and keys are turned (RoPE), the embedding has a vector added, or the scores a slope times
+/// the distance (ALiBi).
+enum class position_kind { rotary, learned, alibi };
 
-/// [out,in] of a weight; a vector is [1,dim].
+/// The weights of all families; each reads those that it has, see docs/model.md. `positions` and the embedding's norm belong to the model,
+/// like the first three, biases to what they are named after.
+enum class weight_id {
+    embedding,
+    final_norm,
+    head,
+    attention_norm,
+    q,
+    k,
+    v,
+    o,
+    mlp_norm,
+    gate,
+    up,
+    down,
+    positions,
+    embedding_norm,
+    embedding_norm_bias,
+    final_norm_bias,
+    attention_norm_bias,
+    q_bias,
+    k_bias,
+    v_bias,
+    o_bias,
+    mlp_norm_bias,
+    up_bias,
+    down_bias,
+};
+inline constexpr std::size_t weight_count = 24;
+
+/// Whether there is one a layer, rather than one a model.
+[[nodiscard]] constexpr bool is_of_layer(weight_id id) noexcept {
+    return (id >= weight_id::attention_norm && id <= weight_id::down) || id >= weight_id::attention_norm_bias;
+}
+
+/// The bias that goes with a norm or a matrix; for what has none, itself.
+[[nodiscard]] constexpr weight_id bias_of(weight_id id) noexcept {
+    switch (id) {
+        case weight_id::embedding_norm: return weight_id::embedding_norm_bias;
+        case weight_id::final_norm: return weight_id::final_norm_bias;
+        case weight_id::attention_norm: return weight_id::attention_norm_bias;
+        case weight_id::q: return weight_id::q_bias;
+        case weight_id::k: return weight_id::k_bias;
+        case weight_id::v: return weight_id::v_bias;
+        case weight_id::o: return weight_id::o_bias;
+        case weight_id::mlp_norm: return weight_id::mlp_norm_bias;
+        case weight_id::up: return weight_id::up_bias;
+        case weight_id::down: return weight_id::down_bias;
+        default: return id;
+    }
+}
+
+/// [out,in] of a weight; a vector is [1,channels]. Learned positions are [max_length,dim].
 [[nodiscard]] constexpr matrix_shape shape_of(const model_config& c, weight_id id) noexcept {
     switch (id) {
         case weight_id::embedding:
@@ -51,11 +105,12 @@ enum class weight_id { embedding, final_norm, head, attention_norm, q, k, v, o, 
         case weight_id::gate:
         case weight_id::up: return {c.hidden, c.dim};
         case weight_id::down: return {c.dim, c.hidden};
-        case weight_id::final_norm:
-        case weight_id::attention_norm:
-        case weight_id::mlp_norm: return {1, c.dim};
+        case weight_id::positions: return {c.max_length, c.dim};
+        case weight_id::k_bias:
+        case weight_id::v_bias: return {1, c.kv_dim()};
+        case weight_id::up_bias: return {1, c.hidden};
+        default: return {1, c.dim};
     }
-    return {};
 }
 
 /// Delivers one weight at a time, so that nobody has to hold a whole model in float. `read` fills `out`, which has

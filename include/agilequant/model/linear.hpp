@@ -3,6 +3,9 @@
 /// share it. Everything about formats ends here: a block only says `prepare` and `multiply`.
 #pragma once
 
+#include <algorithm>
+
+#include "agilequant/kernels/epilogue.hpp"
 #include "agilequant/kernels/gemm.hpp"
 #include "agilequant/kernels/gemm_float.hpp"
 #include "agilequant/kernels/quantized_rows.hpp"
@@ -20,30 +23,47 @@ struct site_format {
     activation_format activations;  ///< where not float
 };
 
+/// y = x w^T + bias, where there is a bias.
 class linear {
 public:
     /// Float weights w [n,k].
     [[nodiscard]] status assign(matrix_view<const float> w) noexcept {
         is_float_ = true;
+        AQ_TRY(bias_.reset(0));
         return float_.assign(w);
     }
     /// Packed weights by round-to-nearest; `exponents` [k] of the activations, or null.
     [[nodiscard]] status assign(matrix_view<const float> w, const weight_format& format, const std::uint8_t* exponents) noexcept {
         is_float_ = false;
+        AQ_TRY(bias_.reset(0));
         return pack(w, format, exponents, packed_);
     }
 
+    /// bias [n], copied, until weights are assigned again. bad_shape: there are no n weights; out_of_memory.
+    [[nodiscard]] status assign_bias(matrix_view<const float> bias) noexcept {
+        if (bias.rows != 1 || bias.cols != n()) return status::bad_shape;
+        AQ_TRY(check(bias));
+        AQ_TRY(bias_.reset(n()));
+        std::copy(bias.data, bias.data + n(), bias_.data());
+        return status::ok;
+    }
+
     [[nodiscard]] bool is_float() const noexcept { return is_float_; }
+    /// [n], or null.
+    [[nodiscard]] const float* bias() const noexcept { return bias_.data(); }
     [[nodiscard]] const float_panels& float_weights() const noexcept { return float_; }
     [[nodiscard]] packed_weights weights() const noexcept { return packed_.view(); }
     [[nodiscard]] std::size_t n() const noexcept { return is_float_ ? float_.n() : packed_.view().n; }
     [[nodiscard]] std::size_t k() const noexcept { return is_float_ ? float_.k() : packed_.view().layout.k; }
-    [[nodiscard]] std::size_t bytes() const noexcept { return is_float_ ? float_.bytes() : packed_.view().bytes(); }
+    [[nodiscard]] std::size_t bytes() const noexcept {
+        return (is_float_ ? float_.bytes() : packed_.view().bytes()) + bias_.size_bytes();
+    }
 
 private:
     bool is_float_ = true;
     float_panels float_;
     packed_storage<> packed_;
+    aligned_buffer<float> bias_;
 };
 
 /// The input of linears: x [m,k] as it is, or quantized for the layout of the first of them.
@@ -89,7 +109,7 @@ private:
     quantized_rows codes_;
 };
 
-/// y [m,n] = epilogue(x w^T). y overlaps neither; any cut into threads gives the same bits.
+/// y [m,n] = epilogue(x w^T), without the bias. y overlaps neither; any cut into threads gives the same bits.
 [[nodiscard]] inline status multiply(run_context& context, const linear_input& x, const linear& w, matrix_view<float> y,
                                      epilogue_ref epilogue = {}) noexcept {
     const std::size_t panels = portable_tile::panels(w.n());
@@ -114,6 +134,22 @@ private:
         return gemm(*context.kernels, job, w.weights(), rows, piece(panels, pieces, i), context.scratch.of(worker),
                     context.scratch.bytes());
     });
+}
+
+/// y [m,n] = stages(x w^T + bias): what a block means by a linear. As multiply otherwise.
+template <class... Stages>
+[[nodiscard]] status apply(run_context& context, const linear_input& x, const linear& w, matrix_view<float> y,
+                           Stages... stages) noexcept {
+    if (w.bias() != nullptr) {
+        const epilogue all{add_bias{w.bias()}, stages...};
+        return multiply(context, x, w, y, all.ref());
+    }
+    if constexpr (sizeof...(Stages) == 0) {
+        return multiply(context, x, w, y);
+    } else {
+        const epilogue all{stages...};
+        return multiply(context, x, w, y, all.ref());
+    }
 }
 
 }  // namespace aq

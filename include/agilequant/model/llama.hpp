@@ -7,19 +7,17 @@
 
 namespace aq {
 
+/// What families differ in. Queries share keys as the config says, in all of them.
 struct llama_family {
     using mlp = gated_mlp<llama_family>;
+    static constexpr position_kind positions = position_kind::rotary;
+    static constexpr bool has_biases = false;          ///< of norms and linears, but for the head
+    static constexpr bool has_embedding_norm = false;  ///< between the embedding and the first layer
 
     /// The rows of x [m,dim], normed.
-    [[nodiscard]] static row_source normalized(const block_settings& settings, const float* gain, matrix_view<const float> x) {
-        return row_source::rms_norm(x, gain, settings.config.norm_eps);
-    }
-
-    /// Turns one token's queries [heads, head_dim] and keys [kv_heads, head_dim] to its position.
-    [[nodiscard]] static status place(const block_settings& settings, std::size_t position, float* queries, float* keys) {
-        const model_config& c = settings.config;
-        AQ_TRY(rope(settings.rope_table, position, c.rope, {queries, c.heads, c.head_dim()}));
-        return rope(settings.rope_table, position, c.rope, {keys, c.kv_heads, c.head_dim()});
+    [[nodiscard]] static row_source normalized(const block_settings& settings, const norm_weights& norm,
+                                               matrix_view<const float> x) noexcept {
+        return row_source::rms_norm(x, norm.gain.data(), settings.config.norm_eps);
     }
 };
 

@@ -1,10 +1,11 @@
 /// \file
-/// A decoder-only transformer: weights in the formats that its options name. Families (LLaMA, ...) are traits; see llama.hpp.
+/// A decoder-only transformer: weights in the formats that its options name. Families are traits: llama.hpp, opt.hpp, bloom.hpp.
 #pragma once
 
 #include <memory>
 #include <new>
 
+#include "agilequant/elementwise/alibi.hpp"
 #include "agilequant/model/activation_profile.hpp"
 #include "agilequant/model/block.hpp"
 #include "agilequant/prune/schedule.hpp"
@@ -53,7 +54,10 @@ public:
     [[nodiscard]] const model_options& options() const noexcept { return options_; }
     [[nodiscard]] const block<Family>& block_at(std::size_t layer) const noexcept { return blocks_[layer]; }
     [[nodiscard]] const float* embedding(std::size_t token) const noexcept { return embedding_.data() + token * config_.dim; }
-    [[nodiscard]] const float* final_norm() const noexcept { return final_norm_.data(); }
+    /// The vector [dim] of a learned position.
+    [[nodiscard]] const float* position(std::size_t p) const noexcept { return positions_.data() + p * config_.dim; }
+    [[nodiscard]] const norm_weights& embedding_norm() const noexcept { return embedding_norm_; }
+    [[nodiscard]] const norm_weights& final_norm() const noexcept { return final_norm_; }
     [[nodiscard]] const linear& head() const noexcept { return head_; }
 
     /// What the blocks of layer `layer` need to know.
@@ -63,7 +67,8 @@ public:
         s.layer = layer;
         s.coding = options_.coding;
         s.rotates_keys = options_.rotates_keys;
-        s.rope_table = {rope_.data(), config_.max_length, config_.head_dim()};
+        if constexpr (kind == position_kind::rotary) s.rope_table = {positions_.data(), config_.max_length, config_.head_dim()};
+        if constexpr (kind == position_kind::alibi) s.slopes = positions_.data();
         for (std::size_t i = 0; i < site_count; ++i) {
             s.sites[i] = options_.sites[i];
             if (s.sites[i].activations.is_static) s.sites[i].activations.fixed = static_scales_[layer * site_count + i];
@@ -78,10 +83,13 @@ public:
         return sum;
     }
     [[nodiscard]] std::size_t bytes() const noexcept {
-        return block_bytes() + embedding_.size_bytes() + final_norm_.size_bytes() + head_.bytes();
+        const std::size_t learned = kind == position_kind::learned ? positions_.size_bytes() : 0;
+        return block_bytes() + embedding_.size_bytes() + learned + embedding_norm_.bytes() + final_norm_.bytes() + head_.bytes();
     }
 
 private:
+    static constexpr position_kind kind = Family::positions;
+
     [[nodiscard]] status read_all(const model_config& config, const model_options& options, const weight_source& source,
                                   const activation_profile* profile, load_observer observer) noexcept {
         AQ_TRY(validate(config));
@@ -91,7 +99,8 @@ private:
         AQ_TRY(apply(profile));
         reader read{config, source, {}};
         AQ_TRY(read.matrix(weight_id::embedding, 0, embedding_));
-        AQ_TRY(read.vector(weight_id::final_norm, 0, final_norm_));
+        if constexpr (Family::has_embedding_norm) AQ_TRY(load_norm(read, weight_id::embedding_norm, 0, embedding_norm_));
+        AQ_TRY(load_norm(read, weight_id::final_norm, 0, final_norm_));
         matrix_view<float> w;
         AQ_TRY(read(weight_id::head, 0, w));
         AQ_TRY(head_.assign(w));
@@ -101,8 +110,7 @@ private:
             AQ_TRY(load_block(read, layer, profile));
             if (observer.loaded != nullptr) observer.loaded(observer.self, layer + 1, config.layers);
         }
-        AQ_TRY(rope_.reset(config.max_length * config.head_dim()));
-        return make_rope_table(config.rope_theta, {rope_.data(), config.max_length, config.head_dim()});
+        return load_positions(read);
     }
 
     /// Reads weights into one buffer that is reused.
@@ -123,10 +131,23 @@ private:
             AQ_TRY(out.reset(shape.rows * shape.cols));
             return source.read(source.self, id, layer, {out.data(), shape.rows, shape.cols});
         }
-        [[nodiscard]] status vector(weight_id id, std::size_t layer, aligned_buffer<float>& out) noexcept {
-            return matrix(id, layer, out);
-        }
     };
+
+    /// Reads or computes what positions need.
+    [[nodiscard]] status load_positions(reader& read) noexcept {
+        const model_config& c = config_;
+        if constexpr (kind == position_kind::learned) return read.matrix(weight_id::positions, 0, positions_);
+        AQ_TRY(positions_.reset(kind == position_kind::alibi ? c.heads : c.max_length * c.head_dim()));
+        if constexpr (kind == position_kind::rotary)
+            return make_rope_table(c.rope_theta, {positions_.data(), c.max_length, c.head_dim()});
+        alibi_slopes(c.heads, positions_.data());
+        return status::ok;
+    }
+
+    [[nodiscard]] static status load_norm(reader& read, weight_id id, std::size_t layer, norm_weights& out) noexcept {
+        AQ_TRY(read.matrix(id, layer, out.gain));
+        return Family::has_biases ? read.matrix(bias_of(id), layer, out.bias) : status::ok;
+    }
 
     [[nodiscard]] status apply(const activation_profile* profile) noexcept {
         if (profile != nullptr && !profile->fits(config_)) return status::bad_shape;
@@ -148,19 +169,22 @@ private:
                                      linear& out) noexcept {
         matrix_view<float> w;
         AQ_TRY(read(id, layer, w));
-        if (options_.float_weights) return out.assign(w);
-        return out.assign(w, options_.weights, profile == nullptr ? nullptr : profile->exponents(layer, where));
+        if (options_.float_weights) AQ_TRY(out.assign(w));
+        else AQ_TRY(out.assign(w, options_.weights, profile == nullptr ? nullptr : profile->exponents(layer, where)));
+        if constexpr (!Family::has_biases) return status::ok;
+        AQ_TRY(read(bias_of(id), layer, w));
+        return out.assign_bias(w);
     }
 
     [[nodiscard]] status load_block(reader& read, std::size_t layer, const activation_profile* profile) noexcept {
         block<Family>& b = blocks_[layer];
-        AQ_TRY(read.vector(weight_id::attention_norm, layer, b.attention.norm));
+        AQ_TRY(load_norm(read, weight_id::attention_norm, layer, b.attention.norm));
         AQ_TRY(load_linear(read, weight_id::q, layer, site::attention, profile, b.attention.q));
         AQ_TRY(load_linear(read, weight_id::k, layer, site::attention, profile, b.attention.k));
         AQ_TRY(load_linear(read, weight_id::v, layer, site::attention, profile, b.attention.v));
         AQ_TRY(load_linear(read, weight_id::o, layer, site::attention_output, profile, b.attention.o));
-        AQ_TRY(read.vector(weight_id::mlp_norm, layer, b.mlp.norm));
-        AQ_TRY(load_linear(read, weight_id::gate, layer, site::mlp, profile, b.mlp.gate));
+        AQ_TRY(load_norm(read, weight_id::mlp_norm, layer, b.mlp.norm));
+        if constexpr (Family::mlp::is_gated) AQ_TRY(load_linear(read, weight_id::gate, layer, site::mlp, profile, b.mlp.gate));
         AQ_TRY(load_linear(read, weight_id::up, layer, site::mlp, profile, b.mlp.up));
         return load_linear(read, weight_id::down, layer, site::mlp_middle, profile, b.mlp.down);
     }
@@ -168,7 +192,9 @@ private:
     model_config config_;
     model_options options_;
     std::unique_ptr<block<Family>[]> blocks_;
-    aligned_buffer<float> embedding_, final_norm_, rope_;
+    aligned_buffer<float> embedding_;
+    aligned_buffer<float> positions_;  // a table for RoPE, the learned vectors, or ALiBi's slopes
+    norm_weights embedding_norm_, final_norm_;
     aligned_buffer<affine> static_scales_;
     linear head_;
 };

@@ -58,6 +58,13 @@ struct k_layout_view {
     [[nodiscard]] bool has_exponents() const noexcept { return depth > group; }
 };
 
+/// The channels in the order in which they stand along the depth, without the padding: columns [k], as quantizers of weights take it.
+inline void depth_order(const k_layout_view& layout, std::uint32_t* columns) noexcept {
+    for (std::size_t p = 0; p < layout.packed; ++p) {
+        if (layout.channel(p) != padding) *columns++ = layout.channel(p);
+    }
+}
+
 /// Owns a layout.
 class k_layout {
 public:

@@ -163,11 +163,7 @@ template <class Tile>
     AQ_TRY(layout.make(w.cols, format.group, exponents));
     aligned_buffer<std::uint32_t> columns;
     AQ_TRY(columns.reset(w.cols));
-    const k_layout_view l = layout.view();
-    std::size_t next = 0;
-    for (std::size_t p = 0; p < l.packed; ++p) {
-        if (l.channel(p) != padding) columns[next++] = l.channel(p);
-    }
+    depth_order(layout.view(), columns.data());
     coded_matrix coded;
     AQ_TRY(quantize_weights(w, format, columns.data(), coded));
     return out.assign(coded, std::move(layout));

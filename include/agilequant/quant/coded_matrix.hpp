@@ -68,6 +68,26 @@ struct coded_matrix {
     return {f.is_asymmetric ? 0 : 1, unsigned_codes(f.bits).high};
 }
 
+/// Scales, zero points and multipliers of row r of `out` from the values x [out.k] of its columns; also left in own [out.groups].
+inline void fit_row(const float* x, std::size_t r, coded_matrix& out, affine* own) noexcept {
+    const weight_format& f = out.format;
+    const std::size_t group = f.group == 0 || f.group > out.k ? out.k : f.group, at = r * out.groups;
+    for (std::size_t g = 0; g < out.groups; ++g)
+        own[g] = fit_weights(x + g * group, out.k - g * group < group ? out.k - g * group : group, f);
+    if (out.is_two_level() && out.groups != 0) {
+        out.scales[r] = fit_two_level(x, out.k, group, own, stored_codes(f), f.is_asymmetric, out.multipliers.data() + at,
+                                      out.zeros.data() + at);
+    }
+    for (std::size_t g = 0; g < out.groups; ++g) {
+        if (out.is_two_level()) {
+            own[g] = {out.scales[r] * static_cast<float>(out.multipliers[at + g]), out.zeros[at + g]};
+        } else {
+            out.scales[at + g] = own[g].scale;
+            out.zeros[at + g] = static_cast<std::uint8_t>(own[g].zero);
+        }
+    }
+}
+
 /// Round-to-nearest: w [n,k] with the columns in the order of `columns` [k] (null: as they are) -> out.
 /// bad_stride, null_pointer, unsupported_format, out_of_memory.
 [[nodiscard]] inline status quantize_weights(matrix_view<const float> w, const weight_format& format,
@@ -81,25 +101,10 @@ struct coded_matrix {
     const std::size_t group = format.group == 0 || format.group > w.cols ? w.cols : format.group;
     for (std::size_t r = 0; r < w.rows; ++r) {
         for (std::size_t c = 0; c < w.cols; ++c) row[c] = w.row(r)[columns == nullptr ? c : columns[c]];
-        const auto count_of = [&](std::size_t g) { return w.cols - g * group < group ? w.cols - g * group : group; };
-        for (std::size_t g = 0; g < out.groups; ++g) own[g] = fit_weights(row.data() + g * group, count_of(g), format);
-        if (out.is_two_level() && out.groups != 0) {
-            out.scales[r] = fit_two_level(row.data(), w.cols, group, own.data(), stored_codes(format), format.is_asymmetric,
-                                          out.multipliers.data() + r * out.groups, out.zeros.data() + r * out.groups);
-        }
-        for (std::size_t g = 0; g < out.groups; ++g) {
-            const std::size_t first = g * group, count = count_of(g);
-            affine a = own[g];
-            if (out.is_two_level()) {
-                a = {out.scales[r] * static_cast<float>(out.multipliers[r * out.groups + g]), out.zeros[r * out.groups + g]};
-            } else {
-                out.scales[r * out.groups + g] = a.scale;
-                out.zeros[r * out.groups + g] = static_cast<std::uint8_t>(a.zero);
-            }
-            for (std::size_t c = first; c < first + count; ++c) {
-                out.codes[r * out.k + c] =
-                    static_cast<std::uint8_t>(encode(row[c], 1.0F / a.scale, a.zero, stored_codes(format)));
-            }
+        fit_row(row.data(), r, out, own.data());
+        for (std::size_t c = 0; c < w.cols; ++c) {
+            const affine a = own[c / group];
+            out.codes[r * out.k + c] = static_cast<std::uint8_t>(encode(row[c], 1.0F / a.scale, a.zero, stored_codes(format)));
         }
     }
     return status::ok;

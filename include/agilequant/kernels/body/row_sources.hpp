@@ -1,4 +1,4 @@
-// Rows that are computed: norms and gates, with the bits of elementwise/.
+// Rows that are computed: norms, activations and gates, with the bits of elementwise/.
 // Compiled once per instruction set, by dispatch/foreach.hpp; AQ_ISA names the namespace.
 //
 // Such a row is a struct whose at<Ops>(i) gives its numbers from i on, as many as Ops has lanes: with the instruction set's operations,
@@ -76,22 +76,45 @@ AQ_INLINE typename Ops::f32 exp_within(typename Ops::f32 x) {
     return Ops::add_to_exponent(Ops::add(p, all_lanes<Ops>(1.0F)), n_bits);
 }
 
-/// lanes::silu, whose selections are three here. From -lowest on 1 + e^-x is 1, whatever is below e^lowest; a NaN, which goes with the
-/// bound there, comes back as the numerator; and where e^-x is infinite the result is 0, also for -infinity.
+/// lanes::times_sigmoid, whose selections are three here. From -lowest on 1 + e^-t is 1, whatever is below e^lowest; a NaN in t, which
+/// goes with the bound there, is one in x and comes back as the numerator; and where e^-t is infinite the result is 0, also for x =
+/// -infinity.
 template <class Ops>
-AQ_INLINE typename Ops::f32 silu(typename Ops::f32 x) {
+AQ_INLINE typename Ops::f32 times_sigmoid(typename Ops::f32 x, typename Ops::f32 t) {
     using c = lanes::exp_constants;
-    const typename Ops::f32 t = Ops::sub(all_lanes<Ops>(0.0F), x);
-    const typename Ops::f32 e = exp_within<Ops>(Ops::greater(t, all_lanes<Ops>(c::lowest)));
+    const typename Ops::f32 minus_t = Ops::sub(all_lanes<Ops>(0.0F), t);
+    const typename Ops::f32 e = exp_within<Ops>(Ops::greater(minus_t, all_lanes<Ops>(c::lowest)));
     const typename Ops::f32 y = Ops::divide(x, Ops::add(all_lanes<Ops>(1.0F), e));
-    return Ops::cleared_where_above(y, t, all_lanes<Ops>(c::highest));
+    return Ops::cleared_where_above(y, minus_t, all_lanes<Ops>(c::highest));
 }
 
 struct gated_row {
     const float *gate, *up;
     template <class Ops>
     AQ_INLINE typename Ops::f32 at(std::size_t i) const {
-        return Ops::mul(silu<Ops>(Ops::load_f32(gate + i)), Ops::load_f32(up + i));
+        const typename Ops::f32 x = Ops::load_f32(gate + i);
+        return Ops::mul(times_sigmoid<Ops>(x, x), Ops::load_f32(up + i));
+    }
+};
+
+/// aq::relu: of 0 and NaN, and of 0 and -0, the second.
+struct rectified_row {
+    const float* x;
+    template <class Ops>
+    AQ_INLINE typename Ops::f32 at(std::size_t i) const {
+        return Ops::greater(all_lanes<Ops>(0.0F), Ops::load_f32(x + i));
+    }
+};
+
+/// lanes::gelu
+struct gelu_row {
+    const float* x;
+    template <class Ops>
+    AQ_INLINE typename Ops::f32 at(std::size_t i) const {
+        using c = lanes::gelu_constants;
+        const typename Ops::f32 v = Ops::load_f32(x + i);
+        const typename Ops::f32 slope = Ops::add(Ops::mul(Ops::mul(v, v), all_lanes<Ops>(c::cubic)), all_lanes<Ops>(c::linear));
+        return times_sigmoid<Ops>(v, Ops::mul(v, slope));
     }
 };
 
@@ -142,6 +165,8 @@ void write_source_row(const row_source& s, std::size_t r, float* y) {
             return write_row<Ops>(layer_normed_row{x, s.gain, s.bias, mean, 1.0F / std::sqrt(variance + s.eps)}, k, y);
         }
         case row_stage::silu_gate: return write_row<Ops>(gated_row{s.gate.row(r), x}, k, y);
+        case row_stage::relu: return write_row<Ops>(rectified_row{x}, k, y);
+        case row_stage::gelu: return write_row<Ops>(gelu_row{x}, k, y);
     }
 }
 
