@@ -32,7 +32,10 @@ private:
     [[nodiscard]] status look_at_codes(site_work& work);
     [[nodiscard]] status round_weights(site_work& work);
     [[nodiscard]] status round(site_work& work, weight_id id);
-    [[nodiscard]] status measure(site_work& work);
+    [[nodiscard]] status measure(site_work& work, weight_id id, matrix_view<const float> original,
+                                 const coded_matrix& coded) const;
+    [[nodiscard]] status add(hessian& sums, matrix_view<const float> x) const;
+    void code_rows(const site_work& work, matrix_view<float> x) const;
     [[nodiscard]] layer_state state(quantized_weights& out, std::size_t layer) const;
     [[nodiscard]] status read(weight_id id, std::size_t layer, std::vector<float>& values) const;
 
