@@ -20,6 +20,7 @@ struct trained {
 };
 const trained all[] = {
     {"austen-opt", {-1.7679692F, 9.0766371F, -7.1835382F, -6.5609008F, -6.5918371F, -6.7409031F, -6.8115441F, -6.9001735F}},
+    {"austen-bloom", {-3.9099216F, 8.3150445F, -9.2194448F, -9.1228145F, -9.2351882F, -9.4636344F, -8.7096675F, -8.9685713F}},
 };
 
 loaded_model load(const trained& t) { return aq::models::load(std::string(AQ_SOURCE_DIR) + "/models/" + t.name); }

@@ -272,7 +272,7 @@ class Models(ProgramTest):
 
     def test_families(self):
         text = models.TRAINED / "austen" / "persuasion_64k.txt"
-        for family in ("opt",):
+        for family in ("opt", "bloom"):
             folder = models.TRAINED / f"austen-{family}"
             self.assertRegex(self.output("info", "--model", folder), rf"family +{family}\b")
             words = ["generate", "--model", folder, "--prompt", "She ", "-n", 10, "--temperature", 0, "--context", 20]
