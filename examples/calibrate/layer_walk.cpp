@@ -38,6 +38,21 @@ struct window_rows {
     std::vector<std::uint32_t> kept;
 };
 
+/// Takes over what a block shows of one site.
+struct site_taker {
+    site where;
+    site_rows& out;
+
+    [[nodiscard]] site_observer observer() noexcept { return {this, take}; }
+    static void take(void* self, std::size_t, site where, matrix_view<const float> x) {
+        const auto& s = *static_cast<const site_taker*>(self);
+        if (where != s.where) return;
+        s.out.channels = x.cols;
+        s.out.values.resize(x.rows * x.cols);
+        for (std::size_t r = 0; r < x.rows; ++r) std::copy(x.row(r), x.row(r) + x.cols, s.out.row(r));
+    }
+};
+
 template <class Family>
 class walk_of final : public layer_walk {
 public:
@@ -69,29 +84,7 @@ public:
                             options_.formats.kv_group);
     }
 
-    status look(const layer_state& state, site_observer observer) override {
-        AQ_TRY(load(state));
-        for (const window_rows& w : windows_) {
-            std::vector<std::uint32_t> kept = w.kept;
-            AQ_TRY(copy_.reserve(w.values.size()));
-            std::copy(w.values.begin(), w.values.begin() + kept.size() * config_.dim, copy_.begin());
-            AQ_TRY(run(copy_.data(), kept, observer));
-        }
-        return status::ok;
-    }
-
-    status advance(const layer_state& state) override {
-        AQ_TRY(load(state));
-        for (window_rows& w : windows_) AQ_TRY(run(w.values.data(), w.kept, {}));
-        ++layer_;
-        return status::ok;
-    }
-
-    std::size_t layer() const noexcept override { return layer_; }
-    const std::vector<std::uint32_t>& kept(std::size_t window) const noexcept override { return windows_[window].kept; }
-
-private:
-    [[nodiscard]] status load(const layer_state& state) {
+    status set(const layer_state& state) override {
         if (layer_ >= config_.layers) return status::bad_argument;
         model_config config = config_;
         config.layers = 1;
@@ -101,6 +94,29 @@ private:
         return model_.load(config, options_.formats, only.source(), &profile_);
     }
 
+    status look(std::size_t window, site where, site_rows& out) override {
+        const window_rows& w = windows_[window];
+        AQ_TRY(copy_.reserve(w.values.size()));
+        std::copy(w.values.begin(), w.values.begin() + w.kept.size() * config_.dim, copy_.begin());
+        out.tokens = w.kept;
+        out.values.reserve(w.kept.size() * std::max(config_.dim, config_.hidden));  // the observer must not fail
+        site_taker taker{where, out};
+        AQ_TRY(run(copy_.data(), out.tokens, taker.observer()));
+        // Sites before the layer prunes have seen all rows, those behind it what is left.
+        if (out.values.size() != out.tokens.size() * out.channels) out.tokens = w.kept;
+        return status::ok;
+    }
+
+    status advance() override {
+        for (window_rows& w : windows_) AQ_TRY(run(w.values.data(), w.kept, {}));
+        ++layer_;
+        return status::ok;
+    }
+
+    std::size_t layer() const noexcept override { return layer_; }
+    std::size_t windows() const noexcept override { return windows_.size(); }
+
+private:
     /// The rows x [kept,dim] of one window through the layer; `kept` becomes what is left.
     [[nodiscard]] status run(float* x, std::vector<std::uint32_t>& kept, site_observer observer) {
         AQ_TRY(scratch_.reserve(config_, kept.size()));

@@ -27,18 +27,29 @@ struct layer_state {
     site_format sites[site_count];
 };
 
+/// What entered one site, of one window.
+struct site_rows {
+    std::size_t channels = 0;
+    std::vector<float> values;          // [rows,channels], before a rotation
+    std::vector<std::uint32_t> tokens;  // [rows]: which of the window's
+
+    [[nodiscard]] matrix_view<float> view() noexcept { return {values.data(), tokens.size(), channels}; }
+    [[nodiscard]] float* row(std::size_t r) noexcept { return values.data() + r * channels; }
+};
+
 class layer_walk {
 public:
     virtual ~layer_walk() = default;
-    /// Puts the embedded windows in front of layer 0. What loading answers; bad_argument: there is no window, or one is empty.
+    /// Puts the embedded windows in front of layer 0. What loading answers; bad_argument: there is no window, or one is empty or too long.
     [[nodiscard]] virtual status begin(const token_windows& windows) = 0;
-    /// Runs all windows through the layer they stand in front of, and shows the observer every site of each.
-    [[nodiscard]] virtual status look(const layer_state& state, site_observer observer) = 0;
-    /// Moves them behind the layer, pruned where the plan says so. Where `state` is as in the last look, this is cheap.
-    [[nodiscard]] virtual status advance(const layer_state& state) = 0;
+    /// From now on, the layer that they stand in front of is as this says. bad_argument: there is no layer left.
+    [[nodiscard]] virtual status set(const layer_state& state) = 0;
+    /// Runs one window through the layer, as it was set, and tells what entered a site.
+    [[nodiscard]] virtual status look(std::size_t window, site where, site_rows& out) = 0;
+    /// Moves all windows behind the layer, as it was set, pruned where the plan says so.
+    [[nodiscard]] virtual status advance() = 0;
     [[nodiscard]] virtual std::size_t layer() const noexcept = 0;
-    /// Which tokens of a window are left.
-    [[nodiscard]] virtual const std::vector<std::uint32_t>& kept(std::size_t window) const noexcept = 0;
+    [[nodiscard]] virtual std::size_t windows() const noexcept = 0;
 };
 
 /// A walk through a model of any family. `config` and the source behind the layer states are those of the model.

@@ -21,7 +21,8 @@ struct recipe {
     weight_format weights{4, true, 32, range_search::mean_square, group_scales::floats};
     bool uses_gptq = true;  ///< or round-to-nearest
     gptq_settings gptq;
-    bool refits = true;             ///< weights to the codes of the activations first, where GPTQ is used
+    bool refits = true;   ///< weights to the codes of the activations first (quant/refit.hpp), where GPTQ is used
+    double follow = 0.5;  ///< refitted to: 0 what enters the quantized model's site, 1 what enters the float model's, or between
     site_format sites[site_count];  ///< bits and form of the activations, and which are rotated in any case
     bool tries_rotation = false;    ///< of the others: where the output's error says so
     exponent_search exponents = exponent_search::none;
@@ -37,14 +38,23 @@ struct weight_report {
     double by_nearest = 0.0;  ///< the same of round-to-nearest
 };
 
-struct site_report {
-    std::size_t layer = 0;
-    site where = site::attention;
+/// How a site is coded, and by what choice.
+struct site_coding {
     site_format format;
     int top_exponent = 0;  ///< K
     exponent_choice choice = exponent_choice::mean_square;
+    std::vector<std::uint8_t> exponents;  ///< [channels]
+};
+
+struct site_report {
+    std::size_t layer = 0;
+    site where = site::attention;
+    site_coding coding;
     value_range range;  ///< of all activations seen, before a rotation
     std::vector<weight_report> weights;
+
+    /// Of all outputs, in decibels: what they should be over how far off they are. Infinity where they are not off.
+    [[nodiscard]] double signal_to_noise_db() const noexcept;
 };
 
 }  // namespace aq::example
