@@ -247,7 +247,14 @@ TEST_CASE("what counts is the output: a channel that no weight reads may lose ev
 
     for (float& v : w.data) v = 0.0F;  // nobody reads anything: all candidates are equal, and the first is taken
     const site_case deaf(x, w);
-    const searched_activations result = run(deaf, {}, exponents);
+    activation_search search;
+    searched_activations result;
+    REQUIRE(search.reset(deaf.site, deaf.outputs, {}) == status::ok);
+    for (std::size_t i = 0; i < search.size(); ++i) {
+        REQUIRE(search.rank(i) == status::ok);
+        REQUIRE(search.measure(i) == status::ok);  // all of them, though equal ones would be no finalists
+    }
+    REQUIRE(search.take(exponents.data(), result) == status::ok);
     CHECK(result.best.top_exponent == 0);
     CHECK(result.best.format.clip == 1.0F);
     CHECK(exponents == exponent_list(12, 0));

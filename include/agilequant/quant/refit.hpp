@@ -79,7 +79,7 @@ private:
             const double v = static_cast<double>(made_finite(row[i]));
             for (std::size_t j = 0; j < k; ++j) change[j] += rounded(v * loss.row(i)[j]);
         }
-        for (std::size_t t = 0; t < k; ++t) lost[t] = plan.is_dead(t) ? 0.0 : change[channel_at(t)];
+        for (std::size_t t = 0; t < k; ++t) lost[t] = change[channel_at(t)];  // 0 where dead: D is
         std::fill(change.begin(), change.end(), 0.0);
         for (std::size_t t = 0; t < k; ++t) {  // H'^-1 = U^T U, a row of U at a time
             const double* const u = plan.factor(t);
@@ -87,7 +87,7 @@ private:
             for (std::size_t j = t; j < k; ++j) sum += rounded(u[j] * lost[j]);
             for (std::size_t j = t; j < k; ++j) change[j] += rounded(sum * u[j]);
         }
-        for (std::size_t t = 0; t < k && !plan.is_dead(t); ++t) {
+        for (std::size_t t = 0; t < k && !plan.is_dead(t); ++t) {  // dead ones come last, with noise of the factor
             float& v = row[channel_at(t)];
             v = to_finite_float(static_cast<double>(made_finite(v)) + change[t]);
         }
