@@ -12,12 +12,14 @@
 #include "agilequant/core/matrix_view.hpp"
 #include "agilequant/core/status.hpp"
 
+#include "agilequant/quant/activation_search.hpp"
 #include "agilequant/quant/all.hpp"
 #include "agilequant/quant/calibrate.hpp"
 #include "agilequant/quant/coded_matrix.hpp"
 #include "agilequant/quant/error.hpp"
 #include "agilequant/quant/gptq.hpp"
 #include "agilequant/quant/hessian.hpp"
+#include "agilequant/quant/refit.hpp"
 #include "agilequant/quant/trip_calibrator.hpp"
 #include "agilequant/quant/two_level.hpp"
 

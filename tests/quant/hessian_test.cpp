@@ -98,6 +98,25 @@ TEST_CASE("d H d^T is the squared output, and the error of codes that of their d
     CHECK(64 * units < 1e-9);
 }
 
+TEST_CASE("forms side by side have the bits of each alone, and nothing is shared between them") {
+    random_source random(73);
+    constexpr std::size_t step = aq::hessian::form_count;
+    for (const std::size_t k : sizes{0, 1, 2, 7, 8, 9, 65}) {
+        const matrix x = random_matrix(random, 30, k);
+        aq::hessian h;
+        REQUIRE(h.reset(k) == status::ok);
+        REQUIRE(h.add(x.view()) == status::ok);
+        std::vector<double> d(k * step), one(k);
+        for (double& v : d) v = static_cast<double>(random.value()) / 3.0;  // all bits of a double
+        double out[step];
+        h.forms(d.data(), out);
+        for (std::size_t i = 0; i < step; ++i) {
+            for (std::size_t c = 0; c < k; ++c) one[c] = d[c * step + i];
+            CHECK(out[i] == h.form(one.data()));
+        }
+    }
+}
+
 TEST_CASE("hessian: odd values, sizes of zero and refusals") {
     aq::hessian h;
     CHECK(h.channels() == 0);

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <random>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include "agilequant/quant/error.hpp"
@@ -176,6 +177,59 @@ TEST_CASE("exponents: the search equals a search channel by channel, the statist
     }
 }
 
+TEST_CASE("static ranges: extremes of every row, percentiles and the least squared error of the sampled values") {
+    std::mt19937 random(65);
+    constexpr std::size_t k = 12, rows = 200;
+    std::vector<float> x(rows * k);
+    std::student_t_distribution<float> t(3.0F);
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = t(random) * std::ldexp(1.0F, static_cast<int>(i % k % 5));
+    for (const std::size_t capacity : {rows, rows / 2}) {
+        aq::trip_calibrator calibrator;
+        REQUIRE(calibrator.reset(k, capacity) == aq::status::ok);
+        REQUIRE(calibrator.add({x.data(), rows, k}) == aq::status::ok);
+        const aq::matrix_view<const float> sample = calibrator.sample();
+        REQUIRE(sample.rows == capacity);
+        for (const bool is_asymmetric : {false, true}) {
+            for (const int top : {0, 3, 6}) {
+                const aq::trip_format format{4, is_asymmetric, top, choices[1]};
+                const aq::code_range codes = aq::activation_codes(4, is_asymmetric);
+                exponents_of exponents(k);
+                aq::affine paper, fixed;
+                REQUIRE(calibrator.fit(format, exponents.data(), paper) == aq::status::ok);
+                std::vector<float> values;
+                for (std::size_t i = 0; i < capacity * k; ++i)
+                    values.push_back(std::ldexp(sample.row(i / k)[i % k], -exponents[i % k]));
+                std::vector<float> sorted = values;
+                std::sort(sorted.begin(), sorted.end());
+                const auto at_share = [&](double share) {  // what is left of both ends
+                    const auto last = sorted.size() - 1,
+                               high = static_cast<std::size_t>(std::ceil(share * static_cast<double>(last)));
+                    return aq::fit({sorted[last - high], sorted[high]}, codes, is_asymmetric);
+                };
+                aq::affine least = at_share(1.0);
+                double error = aq::squared_error(values.data(), values.size(), least, codes);
+                for (int i = 1; i < 20; ++i) {
+                    const auto clip = static_cast<float>(100 - 3 * i) / 100.0F;
+                    const aq::affine a = aq::fit({sorted.front() * clip, sorted.back() * clip}, codes, is_asymmetric);
+                    const double e = aq::squared_error(values.data(), values.size(), a, codes);
+                    if (e < error) error = e, least = a;
+                }
+                using aq::static_range;
+                const std::pair<static_range, aq::affine> expected[] = {{static_range::extremes, paper},
+                                                                        {static_range::percentile_99_99, at_share(0.9999)},
+                                                                        {static_range::percentile_99_9, at_share(0.999)},
+                                                                        {static_range::mean_square, least}};
+                for (const auto& [range, a] : expected) {
+                    CAPTURE(static_cast<int>(range));
+                    REQUIRE(calibrator.fit_static(format, exponents.data(), range, fixed) == aq::status::ok);
+                    CHECK(std::fabs(fixed.scale - a.scale) <= 0x1p-22F * a.scale);  // of the clip, one way or the other
+                    CHECK(fixed.zero == a.zero);
+                }
+            }
+        }
+    }
+}
+
 TEST_CASE("the result does not depend on how rows come, extremes are those of every row") {
     outlier_site site(64);
     constexpr std::size_t k = outlier_site::channels, rows = 400;
@@ -258,7 +312,23 @@ TEST_CASE("trip_calibrator: nothing added, odd values, refusals") {
         CHECK(exponents == exponents_of{0, 3});
         CHECK(std::isnormal(a.scale));
     }
+    const std::uint8_t above[2] = {0, 4};
+    for (const aq::static_range range : {aq::static_range::extremes, aq::static_range::percentile_99_99,
+                                         aq::static_range::percentile_99_9, aq::static_range::mean_square}) {
+        REQUIRE(calibrator.fit_static(f, exponents.data(), range, a) == aq::status::ok);
+        CHECK(std::isnormal(a.scale));
+        CHECK(calibrator.fit_static({9}, exponents.data(), range, a) == aq::status::bad_argument);
+        CHECK(calibrator.fit_static({4, true, 7}, exponents.data(), range, a) == aq::status::bad_argument);
+        CHECK(calibrator.fit_static(f, above, range, a) == aq::status::bad_argument);
+        CHECK(calibrator.fit_static(f, nullptr, range, a) == aq::status::null_pointer);
+        CHECK(aq::trip_calibrator().fit_static(f, exponents.data(), range, a) == aq::status::bad_argument);
+        aq::trip_calibrator unseen;
+        REQUIRE(unseen.reset(2) == aq::status::ok);
+        REQUIRE(unseen.fit_static(f, exponents.data(), range, a) == aq::status::ok);
+        CHECK(a.scale == 1.0F);
+    }
     REQUIRE(calibrator.reset(0) == aq::status::ok);
+    CHECK(calibrator.fit_static(f, nullptr, aq::static_range::mean_square, a) == aq::status::ok);
     CHECK(calibrator.add({nullptr, 5, 0}) == aq::status::ok);
     CHECK(calibrator.fit(f, nullptr, a) == aq::status::ok);
     CHECK(calibrator.fit({4, true, 3, aq::exponent_choice::maximum}, nullptr, a) == aq::status::ok);

@@ -37,29 +37,40 @@ public:
 
     /// The evaluation of a model of this precision; with doctest's option --success its perplexity is printed.
     [[nodiscard]] aq::example::evaluation evaluate(const aq::example::precision& p, low_bits form = low_bits::asymmetric) const {
-        using aq::example::require;
-        const aq::example::settings s = serial_settings();
         aq::activation_profile profile;
-        if (p.uses_trip()) profile = aq::example::calibrate(model_, p, s, calibration_);
+        if (p.uses_trip()) profile = aq::example::calibrate(model_, p, serial_settings(), calibration_);
         aq::model_options options = aq::example::options_of(p, model_.config);
         REQUIRE((form == low_bits::asymmetric || !p.uses_trip()));  // a profile has formats of its own
         for (aq::site_format& f : options.sites) f.activations.is_asymmetric &= form == low_bits::asymmetric;
-        aq::example::any_model model;
-        require(model.load(model_, options, p.uses_trip() ? &profile : nullptr), model_.name);
-        aq::example::any_session session;
-        require(session.reset(model, aq::example::choose(s), aq::example::threads_of(s)), model_.name);
-        aq::example::evaluation e = aq::example::evaluate(session, windows_, model_.name);
-        if (doctest::getContextOptions()->success) {
-            std::printf("%-30s %-38s %-9s KV%-2d %9.4f  (%zu tokens)\n", model_.name.c_str(), p.name().c_str(),
-                        form == low_bits::symmetric ? "symmetric" : "", p.kv_bits, e.perplexity(), e.scored());
-        }
-        return e;
+        return evaluate(p, options, p.uses_trip() ? &profile : nullptr, form == low_bits::symmetric ? "symmetric" : "");
+    }
+    /// The same with a profile from elsewhere.
+    [[nodiscard]] aq::example::evaluation evaluate(const aq::example::precision& p, const aq::activation_profile& profile,
+                                                   const char* form) const {
+        return evaluate(p, aq::example::options_of(p, model_.config), &profile, form);
     }
     [[nodiscard]] double perplexity(const aq::example::precision& p, low_bits form = low_bits::asymmetric) const {
         return evaluate(p, form).perplexity();
     }
+    [[nodiscard]] const aq::example::token_list& calibration() const { return calibration_; }
 
 private:
+    [[nodiscard]] aq::example::evaluation evaluate(const aq::example::precision& p, const aq::model_options& options,
+                                                   const aq::activation_profile* profile, const char* form) const {
+        using aq::example::require;
+        const aq::example::settings s = serial_settings();
+        aq::example::any_model model;
+        require(model.load(model_, options, profile), model_.name);
+        aq::example::any_session session;
+        require(session.reset(model, aq::example::choose(s), aq::example::threads_of(s)), model_.name);
+        aq::example::evaluation e = aq::example::evaluate(session, windows_, model_.name);
+        if (doctest::getContextOptions()->success) {
+            std::printf("%-30s %-38s %-9s KV%-2d %9.4f  (%zu tokens)\n", model_.name.c_str(), p.name().c_str(), form, p.kv_bits,
+                        e.perplexity(), e.scored());
+        }
+        return e;
+    }
+
     const aq::models::loaded_model& model_;
     std::vector<aq::example::text_window> windows_;
     aq::example::token_list calibration_;

@@ -17,8 +17,8 @@ struct activation_format {
     bool is_asymmetric = false;
     bool is_static = false;
     affine fixed;  ///< calibrated scale and zero point where is_static; scale is that of exponent 0
-    float clip =
-        1.0F;  ///< share of a token's range that its codes span, where not static: in (0,1]; what is beyond takes the end codes
+    /// Where not static: the share of a token's range that its codes span, in (0,1]. What is beyond takes the end codes.
+    float clip = 1.0F;
 };
 
 /// Whether a format's width is one there is, and its calibrated scale and zero point, or its clip, are such as there are.

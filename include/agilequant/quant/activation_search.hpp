@@ -80,7 +80,6 @@ public:
         outputs_ = &outputs;
         settings_ = settings;
         energy_ = 0.0;
-        AQ_TRY(find_exponents());
         AQ_TRY(diagonal_.reset(site.channels()));
         for (std::size_t c = 0; c < site.channels(); ++c) diagonal_[c] = outputs(c, c);
         return list_candidates();
@@ -138,7 +137,8 @@ public:
         if (exponents_out == nullptr && k != 0) return status::null_pointer;
         std::size_t best = 0;
         for (std::size_t i = 1; i < size_; ++i) best = candidates_[i].error < candidates_[best].error ? i : best;
-        std::copy(exponents(best), exponents(best) + k, exponents_out);
+        for (std::size_t c = 0; c < k; ++c)
+            exponents_out[c] = exponents(best)[c];  // not copy: gcc 12 warns of null though k is 0
         result = {candidates_[best], candidates_[0].error, energy_};
         return status::ok;
     }
@@ -177,38 +177,27 @@ private:
         return {settings_.bits, settings_.is_asymmetric, c.top_exponent, c.choice};
     }
 
-    [[nodiscard]] status find_exponents() noexcept {
-        const std::size_t k = site_->channels();
-        AQ_TRY(exponents_.reset(set_of(settings_.top_exponent + 1, 0) * k));
-        for (int top = 0; top <= settings_.top_exponent; ++top) {
-            for (int choice = 0; choice < (top == 0 ? 1 : choice_count); ++choice) {
-                activation_candidate c;
-                c.top_exponent = top;
-                c.choice = choices[choice];
-                affine unused;
-                AQ_TRY(site_->fit(trip_format_of(c), exponents_.data() + set_of(top, choice) * k, unused));
-            }
-        }
-        return status::ok;
-    }
-
+    /// All candidates, in order of preference, and the exponents of each K and choice.
     [[nodiscard]] status list_candidates() noexcept {
         const std::size_t forms = settings_.is_static ? range_count : settings_.clip_count;
-        const std::size_t count = set_of(settings_.top_exponent + 1, 0) * forms;
-        AQ_TRY(candidates_.reset(count));
-        AQ_TRY(finalists_.reset(std::min(count, settings_.finalists)));
+        const std::size_t sets = set_of(settings_.top_exponent + 1, 0), k = site_->channels();
+        AQ_TRY(exponents_.reset(sets * k));
+        AQ_TRY(candidates_.reset(sets * forms));
+        AQ_TRY(finalists_.reset(std::min(sets * forms, settings_.finalists)));
+        activation_candidate c;
+        c.format.bits = settings_.bits;
+        c.format.is_asymmetric = settings_.is_asymmetric;
+        c.format.is_static = settings_.is_static;
         std::size_t next = 0;
-        for (int top = 0; top <= settings_.top_exponent; ++top) {
+        for (c.top_exponent = 0; c.top_exponent <= settings_.top_exponent; ++c.top_exponent) {
             for (std::size_t form = 0; form < forms; ++form) {
-                for (int choice = 0; choice < (top == 0 ? 1 : choice_count); ++choice) {
-                    activation_candidate c;
-                    c.top_exponent = top;
+                if (settings_.is_static) c.range = ranges[form];
+                else c.format.clip = settings_.clips[form];
+                for (int choice = 0; choice < (c.top_exponent == 0 ? 1 : choice_count); ++choice) {
                     c.choice = choices[choice];
-                    c.format.bits = settings_.bits;
-                    c.format.is_asymmetric = settings_.is_asymmetric;
-                    c.format.is_static = settings_.is_static;
-                    if (settings_.is_static) c.range = ranges[form];
-                    else c.format.clip = settings_.clips[form];
+                    affine unused;
+                    std::uint8_t* const set = exponents_.data() + set_of(c.top_exponent, choice) * k;
+                    if (form == 0) AQ_TRY(site_->fit(trip_format_of(c), set, unused));
                     candidates_[next++] = c;
                 }
             }

@@ -201,7 +201,7 @@ private:
         double* const w = weights_.data() + r * k_;
         const double* const u = plan_.factor(i);
         if (plan_.is_dead(i)) w[i] = 0.0;  // whatever noise the factor may have
-        const int code = encode(to_float(w[i]), 1.0F / a.scale, a.zero, stored_codes(out_.format));
+        const int code = encode(to_finite_float(w[i]), 1.0F / a.scale, a.zero, stored_codes(out_.format));
         out_.codes[(first_ + r) * k_ + p] = static_cast<std::uint8_t>(code);
         const double error = (w[i] - static_cast<double>(decode(code, a))) / u[i];
         errors_[r * block_ + i - begin_] = error;
@@ -216,7 +216,7 @@ private:
             double w = weights_[r * k_ + turn];
             for (std::size_t i = begin_; turn >= end_ && i < now; ++i)
                 w -= rounded(errors_[r * block_ + i - begin_] * plan_.factor(i)[turn]);
-            row_[c] = plan_.is_dead(turn) ? 0.0F : to_float(w);
+            row_[c] = plan_.is_dead(turn) ? 0.0F : to_finite_float(w);
         }
         const affine a = fit_weights(row_.data(), count, out_.format);
         out_.scales[(first_ + r) * out_.groups + g] = a.scale;
@@ -253,11 +253,6 @@ private:
             for (std::size_t l = 0; l < lanes / 2; ++l) sums[l] -= rounded(u[l] * errors[i]);
         }
         std::memcpy(w, sums, sizeof sums);
-    }
-
-    [[nodiscard]] static float to_float(double w) noexcept {
-        constexpr double most = static_cast<double>(largest_value);
-        return made_finite(static_cast<float>(w > most ? most : w < -most ? -most : w));
     }
 
     const gptq_plan& plan_;

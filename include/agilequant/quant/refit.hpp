@@ -1,19 +1,27 @@
 /// \file
-/// Weights for the activations that they will meet: where x becomes x^ on its way into a layer, other weights than w may make the
-/// output w x out of it. The least squares solution, before any weight is rounded:
+/// Weights for the activations that they will meet: where x becomes x^ on its way into a layer, other weights than w may make the output
+/// w x out of it. The least squares solution, before any weight is rounded:
 ///
-///     minimize sum |w x - w' x^|^2 + damping |w' - w|^2   =>   w' = w + w D H'^-1,   D = sum (x - x^) x^^T,   H' = sum x^ x^^T + damping I
+///     minimize sum |w x - w' x^|^2 + d |w' - w|^2   =>   w' = w + w D H'^-1,   D = sum (x - x^) x^^T,   H' = sum x^ x^^T + d I
 ///
-/// What GPTQ (quant/gptq.hpp) then rounds, with the H of x^, is w', and since |w x - q x^|^2 = |w' x^ - q x^|^2 + what nobody can change (but for the damping),
-/// it rounds for the output that is wanted. Rounding noise of activations shrinks what they have to say, and its mean is not zero where values are clipped: both are made up
-/// for. After GPTAQ (Li et al. 2025), which mends each column as GPTQ reaches it; in one step, before, it is ours.
+/// What GPTQ (quant/gptq.hpp) then rounds, with the H of x^, is w'. Since |w x - q x^|^2 = |w' x^ - q x^|^2 + what no q can change (but for
+/// the damping d), it rounds for the output that is wanted. Two things are made up for: rounding noise, which adds to x^ what says nothing
+/// of x, and clipped values, whose errors have a mean.
+/// After GPTAQ (Li et al. 2025), which mends each column as GPTQ reaches it; in one step, before, it is ours.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
+
+#include "agilequant/core/aligned_buffer.hpp"
+#include "agilequant/core/exact_float.hpp"
+#include "agilequant/core/matrix_view.hpp"
 #include "agilequant/quant/gptq.hpp"
+#include "agilequant/quant/uniform.hpp"
 
 namespace aq {
 
-/// D = sum of (x - x^) x^^T, streamed.
+/// D = sum of (x - x^) x^^T over a stream of activations, in double.
 class coding_loss {
 public:
     /// Forgets everything and prepares for rows of `channels`. Memory: channels^2 doubles. out_of_memory leaves it without channels.
@@ -33,10 +41,11 @@ public:
         if (x.cols != channels_ || coded.shape() != x.shape()) return status::bad_shape;
         for (std::size_t r = 0; r < x.rows; ++r) {
             for (std::size_t i = 0; i < channels_; ++i) {
-                const double loss = static_cast<double>(made_finite(x.row(r)[i])) - static_cast<double>(made_finite(coded.row(r)[i]));
+                const float* const c = coded.row(r);
+                const double loss = static_cast<double>(made_finite(x.row(r)[i])) - static_cast<double>(made_finite(c[i]));
+                if (loss == 0.0) continue;
                 double* const sums = sums_.data() + i * channels_;
-                for (std::size_t j = 0; loss != 0.0 && j < channels_; ++j)
-                    sums[j] += rounded(loss * static_cast<double>(made_finite(coded.row(r)[j])));
+                for (std::size_t j = 0; j < channels_; ++j) sums[j] += rounded(loss * static_cast<double>(made_finite(c[j])));
             }
         }
         return status::ok;
@@ -51,36 +60,36 @@ private:
     aligned_buffer<double> sums_;
 };
 
-/// w [n,k] -> w' in place, columns in the order of channels. `plan`: of the coded activations, of which `loss` is; H' is the plan's, with its damping. All in
-/// double until the end. bad_shape: sizes that differ; bad_stride, null_pointer, out_of_memory.
+/// w [n,k] -> w' in place, in double until the end; columns are channels, whatever order the plan visits them in. `plan`: of the H of the
+/// coded activations whose D `loss` is; its damping is that of H'. Channels that are dead to the plan keep their weights. Rows know nothing
+/// of each other: threads may each take some. Bits depend on the machine only as far as the plan's factorization does.
+/// bad_shape: sizes that differ; bad_stride, null_pointer, out_of_memory.
 [[nodiscard]] inline status refit_weights(const coding_loss& loss, const gptq_plan& plan, matrix_view<float> w) noexcept {
     AQ_TRY(check(w));
     const std::size_t k = plan.channels();
     if (w.cols != k || loss.channels() != k) return status::bad_shape;
-    aligned_buffer<double> lost, half;  // w D by turn; times U^T
+    aligned_buffer<double> lost, change;  // w D by turn; first by channel, then times H'^-1 by turn
     AQ_TRY(lost.reset(k));
-    AQ_TRY(half.reset(k));
+    AQ_TRY(change.reset(k));
     const auto channel_at = [&](std::size_t turn) { return plan.channel(plan.position(turn)); };
     for (std::size_t r = 0; r < w.rows; ++r) {
         float* const row = w.row(r);
-        std::fill(half.begin(), half.end(), 0.0);
+        std::fill(change.begin(), change.end(), 0.0);
         for (std::size_t i = 0; i < k; ++i) {
             const double v = static_cast<double>(made_finite(row[i]));
-            for (std::size_t j = 0; j < k; ++j) half[j] += rounded(v * loss.row(i)[j]);
+            for (std::size_t j = 0; j < k; ++j) change[j] += rounded(v * loss.row(i)[j]);
         }
-        for (std::size_t t = 0; t < k; ++t) lost[t] = plan.is_dead(t) ? 0.0 : half[channel_at(t)];
-        for (std::size_t t = 0; t < k; ++t) {
+        for (std::size_t t = 0; t < k; ++t) lost[t] = change[channel_at(t)];  // 0 where dead: D is
+        std::fill(change.begin(), change.end(), 0.0);
+        for (std::size_t t = 0; t < k; ++t) {  // H'^-1 = U^T U, a row of U at a time
+            const double* const u = plan.factor(t);
             double sum = 0.0;
-            for (std::size_t j = t; j < k; ++j) sum += rounded(plan.factor(t)[j] * lost[j]);
-            half[t] = sum;
+            for (std::size_t j = t; j < k; ++j) sum += rounded(u[j] * lost[j]);
+            for (std::size_t j = t; j < k; ++j) change[j] += rounded(sum * u[j]);
         }
-        std::fill(lost.begin(), lost.end(), 0.0);
-        for (std::size_t t = 0; t < k; ++t) {
-            for (std::size_t j = t; j < k; ++j) lost[j] += rounded(half[t] * plan.factor(t)[j]);
-        }
-        for (std::size_t t = 0; t < k; ++t) {
+        for (std::size_t t = 0; t < k && !plan.is_dead(t); ++t) {  // dead ones come last, with noise of the factor
             float& v = row[channel_at(t)];
-            if (!plan.is_dead(t)) v = made_finite(static_cast<float>(static_cast<double>(made_finite(v)) + lost[t]));
+            v = to_finite_float(static_cast<double>(made_finite(v)) + change[t]);
         }
     }
     return status::ok;

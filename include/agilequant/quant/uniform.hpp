@@ -44,6 +44,12 @@ inline constexpr float smallest_scale = 0x1p-124F;
     return x > -largest_value ? x : -largest_value;
 }
 
+/// The float nearest to a double, made finite: never the undefined conversion of what no float holds.
+[[nodiscard]] AQ_INLINE float to_finite_float(double x) noexcept {
+    constexpr double limit = static_cast<double>(largest_value);
+    return made_finite(static_cast<float>(x > limit ? limit : x < -limit ? -limit : x));
+}
+
 /// `range` widened to hold x.
 [[nodiscard]] AQ_INLINE value_range including(value_range range, float x) noexcept {
     x = made_finite(x);
