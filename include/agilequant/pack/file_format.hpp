@@ -34,6 +34,7 @@ inline constexpr std::uint64_t max_pack_entries = std::uint64_t{1} << 20;
 inline constexpr std::uint64_t max_pack_name = 255;                          ///< bytes
 inline constexpr std::uint64_t max_pack_dimension = std::uint64_t{1} << 24;  ///< rows and columns of matrices
 inline constexpr std::uint64_t max_pack_bytes = std::uint64_t{1} << 40;      ///< of an entry of bytes
+inline constexpr std::uint64_t max_pack_file_size = std::uint64_t{1} << 62;  ///< so that no sum of sizes wraps
 
 enum class pack_kind : std::uint32_t { none = 0, matrix = 1, floats = 2, bytes = 3 };
 
