@@ -1,5 +1,5 @@
 /// \file
-/// Files of packed weights to test with, and hands to break them: numbers of header and directory changed, checksums made good again.
+/// Files of packed weights to test with, and hands to break them: numbers of header, directory and parts changed, checksums made good again.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -13,12 +13,11 @@
 
 #include "agilequant/pack/file.hpp"
 #include "agilequant/pack/file_writer.hpp"
+#include "pack/file_edit.hpp"
 #include "support/random.hpp"
 #include "support/status_text.hpp"
 
 namespace aq_test {
-
-using byte_vector = std::vector<std::uint8_t>;
 
 inline aq::status append_bytes(void* self, const void* data, std::size_t size) {
     const std::uint8_t* const from = static_cast<const std::uint8_t*>(data);
@@ -46,36 +45,6 @@ struct opened {
     }
 };
 
-inline aq::pack_header header_of(const byte_vector& file) {
-    aq::pack_header h;
-    std::memcpy(&h, file.data(), sizeof h);
-    return h;
-}
-
-inline aq::pack_entry entry_of(const byte_vector& file, std::size_t i) {
-    aq::pack_entry e;
-    std::memcpy(&e, file.data() + sizeof(aq::pack_header) + i * sizeof e, sizeof e);
-    return e;
-}
-
-/// Makes all checksums right that have a place, whatever else is wrong.
-inline void repair(byte_vector& file) {
-    if (file.size() < sizeof(aq::pack_header)) return;
-    aq::pack_header h = header_of(file);
-    const std::size_t most = (file.size() - sizeof h) / sizeof(aq::pack_entry);
-    for (std::size_t i = 0; i < most && i < h.entries; ++i) {
-        const aq::pack_entry e = entry_of(file, i);
-        if (e.data > file.size() || e.data_size > file.size() - e.data || e.data_size < 64 || e.data < sizeof h) continue;
-        const std::uint32_t crc = aq::crc32c(0, file.data() + e.data, e.data_size - 64);
-        std::memcpy(file.data() + e.data + e.data_size - 64, &crc, sizeof crc);
-    }
-    if (h.data > file.size() || h.data < sizeof h) return;
-    h.checksum = 0;
-    std::memcpy(file.data(), &h, sizeof h);
-    h.checksum = aq::crc32c(0, file.data(), h.data);
-    std::memcpy(file.data(), &h, sizeof h);
-}
-
 /// Changes the header by edit(header&).
 template <class Edit>
 byte_vector with_header(byte_vector file, Edit&& edit) {
@@ -91,7 +60,7 @@ template <class Edit>
 byte_vector with_entry(byte_vector file, std::size_t i, Edit&& edit) {
     aq::pack_entry e = entry_of(file, i);
     edit(e);
-    std::memcpy(file.data() + sizeof(aq::pack_header) + i * sizeof e, &e, sizeof e);
+    std::memcpy(file.data() + place_of_entry(file, i), &e, sizeof e);
     repair(file);
     return file;
 }
@@ -130,12 +99,13 @@ inline aq::packed_storage<> packed_case(std::uint64_t seed, std::size_t n, std::
     return packed;
 }
 
-/// A file with entries of each kind: by name, "a" 4 bits in groups with TRIP, "b" 3 bits two-level, "c" 6 bits per channel, symmetric, without an order,
-/// "floats", "text". Data in another order than names.
+/// A file with entries of each kind: by name, "a" 4 bits in groups with TRIP, "b" 3 bits two-level, "c" 6 bits per channel, symmetric,
+/// without an order, "floats", "text". Data in another order than names.
 inline byte_vector sample_file() {
     aq::weight_format grouped{4, true, 20}, two_level{3, true, 16}, plain{6, false, 0};
     two_level.scales = aq::group_scales::integers;
-    const auto a = packed_case(1, 18, 50, grouped, 3), b = packed_case(2, 5, 37, two_level, 0), c = packed_case(3, 3, 32, plain, 0);
+    const auto a = packed_case(1, 18, 50, grouped, 3), b = packed_case(2, 5, 37, two_level, 0),
+               c = packed_case(3, 3, 32, plain, 0);
     random_source random(4);
     const matrix floats = random_matrix(random, 3, 5, 2);
     aq::pack_writer writer;

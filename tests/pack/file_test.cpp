@@ -29,7 +29,8 @@ bool same_runs(const aq::k_layout_view& a, const aq::k_layout_view& b) {
     bool is_same = a.run_count == b.run_count;
     for (std::size_t i = 0; is_same && i < a.run_count; ++i) {
         const aq::k_run &x = a.runs[i], &y = b.runs[i];
-        is_same = x.begin == y.begin && x.end == y.end && x.exponent == y.exponent && x.shift == y.shift && x.ends_group == y.ends_group;
+        is_same = x.begin == y.begin && x.end == y.end && x.exponent == y.exponent && x.shift == y.shift &&
+                  x.ends_group == y.ends_group;
     }
     return is_same;
 }
@@ -88,7 +89,8 @@ TEST_CASE("pack_file: every width, granularity and layout is read as it was writ
                 aq::weight_format format{bits, (i & 2) != 0, group};
                 format.scales = is_two_level ? aq::group_scales::integers : aq::group_scales::floats;
                 random_source random(++seed);
-                const std::size_t n = 1 + random.below(50), k = seed % 3 == 0 ? 16 * (1 + random.below(6)) : 1 + random.below(100);
+                const std::size_t n = 1 + random.below(50),
+                                  k = seed % 3 == 0 ? 16 * (1 + random.below(6)) : 1 + random.below(100);
                 CAPTURE(seed);
                 CAPTURE(bits);
                 CAPTURE(group);

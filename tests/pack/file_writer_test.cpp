@@ -65,13 +65,32 @@ TEST_CASE("pack_writer: names that a file may not hold") {
     const std::string longest(255, 'x');
     CHECK(writer.add(longest, std::string_view("1")) == status::ok);
     CHECK(writer.add("Größe ∑ 重み 😀 ~!/\\.", std::string_view("1")) == status::ok);
-    const char* const bad[] = {"\x1F", "a\nb", "\x7F", "\x80", "\xBF", "\xC0\x80", "\xC1\xBF", "\xC2", "\xC2\x41", "\xC2\x80", "\xC2\x9F", "\xE0\x9F\xBF", "\xE2\x82",
-                               "\xED\xA0\x80", "\xED\xBF\xBF", "\xF0\x8F\xBF\xBF", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFF", "\xF0\x9F\x98"};
+    const char* const bad[] = {"\x1F",
+                               "a\nb",
+                               "\x7F",
+                               "\x80",
+                               "\xBF",
+                               "\xC0\x80",
+                               "\xC1\xBF",
+                               "\xC2",
+                               "\xC2\x41",
+                               "\xC2\x80",
+                               "\xC2\x9F",
+                               "\xE0\x9F\xBF",
+                               "\xE2\x82",
+                               "\xED\xA0\x80",
+                               "\xED\xBF\xBF",
+                               "\xF0\x8F\xBF\xBF",
+                               "\xF4\x90\x80\x80",
+                               "\xF5\x80\x80\x80",
+                               "\xFF",
+                               "\xF0\x9F\x98"};
     for (const char* const name : bad) {
         CAPTURE(std::string(name));
         CHECK(writer.add(name, std::string_view("1")) == status::bad_argument);
     }
-    const char* const good[] = {" ", "\xC2\xA0", "\xDF\xBF", "\xE0\xA0\x80", "\xED\x9F\xBF", "\xEE\x80\x80", "\xF0\x90\x80\x80", "\xF4\x8F\xBF\xBF"};
+    const char* const good[] = {
+        " ", "\xC2\xA0", "\xDF\xBF", "\xE0\xA0\x80", "\xED\x9F\xBF", "\xEE\x80\x80", "\xF0\x90\x80\x80", "\xF4\x8F\xBF\xBF"};
     for (const char* const name : good) CHECK(writer.add(name, std::string_view("1")) == status::ok);
     CHECK(writer.add("", std::string_view("1")) == status::bad_argument);
     CHECK(writer.add(std::string_view("a\0b", 3), std::string_view("1")) == status::bad_argument);
