@@ -7,6 +7,7 @@
 #include "agilequant/core/aligned_buffer.hpp"
 #include "agilequant/core/bits.hpp"
 #include "agilequant/core/config.hpp"
+#include "agilequant/core/crc32c.hpp"
 #include "agilequant/core/exact_float.hpp"
 #include "agilequant/core/half.hpp"
 #include "agilequant/core/matrix_view.hpp"
@@ -28,6 +29,8 @@
 #include "agilequant/prune/schedule.hpp"
 #include "agilequant/prune/select.hpp"
 
+#include "agilequant/pack/file.hpp"
+#include "agilequant/pack/file_writer.hpp"
 #include "agilequant/pack/packed_matrix.hpp"
 
 #include "agilequant/elementwise/activation.hpp"

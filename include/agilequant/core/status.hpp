@@ -22,6 +22,10 @@ enum class [[nodiscard]] status{
     cache_full,             ///< the key-value cache has no room for the tokens
     source_failed,          ///< a weight_source could not deliver a tensor
     not_positive_definite,  ///< a Hessian, damped as asked for, has no Cholesky factor
+    bad_file,               ///< bytes are no file of packed weights, or one that breaks its rules: see pack/file.hpp
+    wrong_version,          ///< a file of packed weights of a major version that this library does not read
+    bad_checksum,           ///< a file of packed weights is damaged
+    no_such_entry,          ///< a file of packed weights has no entry of this name and kind
 };
 
 /// One sentence for a person, without a full stop.
@@ -43,6 +47,10 @@ enum class [[nodiscard]] status{
         case status::cache_full: return "the key-value cache is full";
         case status::source_failed: return "the model's weights could not be read";
         case status::not_positive_definite: return "the Hessian is not positive definite: it needs more damping";
+        case status::bad_file: return "this is no well-formed file of packed weights";
+        case status::wrong_version: return "the file of packed weights has a version that this library does not read";
+        case status::bad_checksum: return "the file of packed weights is damaged: a checksum is wrong";
+        case status::no_such_entry: return "the file of packed weights has no entry of this name and kind";
     }
     return "unknown status";
 }

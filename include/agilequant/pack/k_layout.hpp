@@ -65,6 +65,20 @@ inline void depth_order(const k_layout_view& layout, std::uint32_t* columns) noe
     }
 }
 
+/// What `id` of a layout is: in the upper 36 bits FNV-1a over everything that the meaning of a position depends on, in the lower 28 the
+/// number of groups, of which there are fewer since each takes k_step of at most 2^32 positions. Whoever makes two layouts with one id on purpose
+/// still cannot make a kernel read sums of groups that the activations lack.
+[[nodiscard]] inline std::uint64_t fingerprint(const k_layout_view& layout) noexcept {
+    constexpr std::uint64_t low = (std::uint64_t{1} << 28) - 1;
+    std::uint64_t hash = 0xCBF29CE484222325U;
+    const auto mix = [&hash](std::uint64_t v) { hash = (hash ^ v) * 0x100000001B3U; };
+    mix(layout.k);
+    mix(layout.group);
+    for (std::size_t r = 0; r < layout.run_count; ++r) mix(layout.runs[r].end * std::uint64_t{8} + layout.runs[r].exponent);
+    for (std::size_t p = 0; layout.order != nullptr && p < layout.packed; ++p) mix(layout.order[p]);
+    return (hash & ~low) | layout.groups;
+}
+
 /// Owns a layout.
 class k_layout {
 public:
@@ -103,7 +117,7 @@ public:
             total_depth_ += depth;
         }
         identity_ = is_plain && packed_ == k;
-        id_ = fingerprint();
+        id_ = fingerprint(view());
         return status::ok;
     }
 
@@ -134,17 +148,6 @@ private:
             }
         }
         return next == k ? status::ok : status::bad_argument;
-    }
-
-    /// FNV-1a over everything that the meaning of a position depends on.
-    [[nodiscard]] std::uint64_t fingerprint() const noexcept {
-        std::uint64_t hash = 0xCBF29CE484222325U;
-        const auto mix = [&hash](std::uint64_t v) { hash = (hash ^ v) * 0x100000001B3U; };
-        mix(k_);
-        mix(group_);
-        for (std::size_t r = 0; r < run_count_; ++r) mix(runs_[r].end * std::uint64_t{8} + runs_[r].exponent);
-        for (std::size_t p = 0; !identity_ && p < packed_; ++p) mix(order_[p]);
-        return hash;
     }
 
     std::size_t k_ = 0, group_ = 0, packed_ = 0, run_count_ = 0;
