@@ -26,7 +26,7 @@ public:
     [[nodiscard]] activation_profile fit(const precision& p, const model_options& options) const {
         require(first_failure_, "calibration");
         activation_profile profile;
-        require(profile.reset(config_), "calibration");
+        require(profile.reset(config_, options.sites), "calibration");
         for (std::size_t layer = 0; layer < config_.layers; ++layer) {
             for (std::size_t i = 0; i < site_count; ++i) {
                 trip_format format;
@@ -34,7 +34,8 @@ public:
                 format.is_asymmetric = options.sites[i].activations.is_asymmetric;
                 format.top_exponent = p.trip_k;
                 const site s = static_cast<site>(i);
-                require(sites_[layer * site_count + i].fit(format, profile.exponents(layer, s), profile.scale(layer, s)),
+                require(sites_[layer * site_count + i].fit(format, profile.exponents(layer, s),
+                                                           profile.format(layer, s).activations.fixed),
                         "calibration");
             }
         }

@@ -41,6 +41,9 @@ aq::activation_format format_of(int bits, bool asymmetric) {
     return f;
 }
 
+/// Shares of a token's range: usual ones, what is too small for values to be taken as they are, and the limits.
+constexpr float clips[] = {1.0F, 0.9F, 0.8F, 0.43F, 0x1p-12F, 0x1.fffffep-13F, 1e-6F, 0x1p-149F, 0x1.fffffep-1F};
+
 /// Inputs that reach every rule: ordinary, tiny, huge, not numbers.
 float awkward_value(random_source& random) {
     constexpr float awkward[] = {not_a_number, -not_a_number, infinity,  -infinity,       0.0F,      -0.0F,  0x1p-149F,
@@ -60,6 +63,7 @@ TEST_CASE("exact: codes, scales, zero points and sums are those of quant/uniform
                 f.is_static = random.below(3) == 0;
                 const aq::code_range codes = aq::activation_codes(f.bits, f.is_asymmetric);
                 if (f.is_static) f.fixed = aq::fit({-0.5F - random.value() * 0.1F, 1.0F}, codes, f.is_asymmetric);
+                f.clip = clips[random.below(std::size(clips))];
                 return f;
             }();
             std::vector<std::uint8_t> exponents(random.flip() ? k : 0);
@@ -87,9 +91,12 @@ TEST_CASE("exact: codes, scales, zero points and sums are those of quant/uniform
                         }
                     }
                 }
-                const aq::affine fit = format.is_static
-                                           ? format.fixed
-                                           : aq::fit(aq::range_of(arranged.data(), l.packed), codes, format.is_asymmetric);
+                aq::value_range range = aq::range_of(arranged.data(), l.packed);
+                volatile float end = range.low * format.clip;  // so that it is rounded
+                range.low = end;
+                end = range.high * format.clip;
+                range.high = end;
+                const aq::affine fit = format.is_static ? format.fixed : aq::fit(range, codes, format.is_asymmetric);
                 wrong += aq::bits_of(a.view.scales[r]) == aq::bits_of(fit.scale) ? 0U : 1U;
                 wrong += a.view.zeros[r] == fit.zero ? 0U : 1U;
                 std::size_t group_index = 0;
@@ -191,6 +198,28 @@ TEST_CASE("rules: what docs/numerics.md says of special inputs") {
             CHECK(o.scales[0] == 1.0F);
             const std::int8_t expected[] = {127, 0, 2, 2, 0, -2, -2};
             CHECK(std::memcmp(o.codes.data(), expected, sizeof expected) == 0);
+        }
+        SUBCASE("a clip: codes span that share of the range, and what lies beyond takes the end codes") {
+            aq::activation_format f = symmetric;
+            f.clip = 0.5F;
+            outcome o = quantized(*kernels, {254.0F, -254.0F, 128.0F, 127.0F, 126.0F, -127.0F, 0.0F}, f);
+            const std::int8_t expected[] = {127, -127, 127, 127, 126, -127, 0};
+            CHECK(std::memcmp(o.codes.data(), expected, sizeof expected) == 0);
+            CHECK(o.scales[0] == 1.0F);
+            f = asymmetric;
+            f.clip = 0.75F;
+            o = quantized(*kernels, {-4.0F, 16.0F, 12.0F, -3.0F, 3.0F, not_a_number}, f);
+            const std::int8_t offset[] = {0, 15, 15, 0, 6, 3};
+            CHECK(std::memcmp(o.codes.data(), offset, sizeof offset) == 0);
+            CHECK((o.scales[0] == 1.0F && o.zeros[0] == 3));
+            f.clip = 1e-30F;  // a scale that leaves room for no other code than the ends
+            o = quantized(*kernels, {-1e30F, 1e30F, 0.0F, 1e20F}, f);
+            CHECK((o.codes[0] == 0 && o.codes[1] == 15 && o.codes[2] == o.zeros[0] && o.codes[3] == 15));
+            f.clip = 1e-38F;  // the scale is too small: zeros, whatever there is
+            o = quantized(*kernels, {-1.0F, 1.0F, infinity}, f);
+            CHECK(o.scales[0] == 0x1p126F * 1e-38F / 15.0F);
+            o = quantized(*kernels, {-0.01F, 0.01F}, f);
+            CHECK((o.scales[0] == 1.0F && o.codes[0] == 0 && o.codes[1] == 0));
         }
         SUBCASE("static: what lies beyond the range is clipped, huge values included") {
             aq::activation_format f = symmetric;
@@ -301,6 +330,8 @@ TEST_CASE("quantize_rows refuses what does not fit, each with its own status, an
     for (float scale : {0.0F, -1.0F, not_a_number, infinity, 0x1p-125F, 0x1p127F}) {
         CHECK(with([&](call& c) { c.format.is_static = true, c.format.fixed = {scale, 0}; }) == status::bad_argument);
     }
+    for (float clip : {0.0F, -0.5F, 0x1.000002p0F, infinity, not_a_number})
+        CHECK(with([&](call& c) { c.format.clip = clip; }) == status::bad_argument);
     for (int zero : {-128, 128, 2147483647, -2147483647}) {
         CHECK(with([&](call& c) { c.format.is_static = true, c.format.fixed = {1.0F, zero}; }) == status::bad_argument);
     }

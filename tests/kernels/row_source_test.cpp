@@ -32,6 +32,7 @@ aq::activation_format random_format(random_source& random) {
     f.bits = random.between(2, 8);
     f.is_asymmetric = random.flip();
     f.is_static = random.below(3) == 0;
+    f.clip = random.flip() ? 1.0F : 0.9F;
     if (f.is_static) f.fixed = aq::fit({-3.0F, 2.0F}, aq::activation_codes(f.bits, f.is_asymmetric), f.is_asymmetric);
     return f;
 }

@@ -340,7 +340,7 @@ TEST_CASE("a profile has to be there for static scales, and be one of this model
     }
     for (const float scale : {0.0F, -1.0F, std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
         aq::activation_profile broken = tiny_profile(c, o, tiny_tokens(c, 10));
-        broken.scale(2, aq::site::mlp_middle).scale = scale;
+        broken.format(2, aq::site::mlp_middle).activations.fixed.scale = scale;
         CHECK(model.load(c, o, weights.source(), &broken) == status::bad_argument);
     }
     profile.exponents(1, aq::site::mlp)[3] = 200;

@@ -42,6 +42,7 @@ public:
         aq::activation_profile profile;
         if (p.uses_trip()) profile = aq::example::calibrate(model_, p, s, calibration_);
         aq::model_options options = aq::example::options_of(p, model_.config);
+        REQUIRE((form == low_bits::asymmetric || !p.uses_trip()));  // a profile has formats of its own
         for (aq::site_format& f : options.sites) f.activations.is_asymmetric &= form == low_bits::asymmetric;
         aq::example::any_model model;
         require(model.load(model_, options, p.uses_trip() ? &profile : nullptr), model_.name);

@@ -182,7 +182,7 @@ aq::activation_profile tiny_profile(const aq::model_config& c, const aq::model_o
         }
     } seen;
     aq::activation_profile profile;
-    REQUIRE(profile.reset(c) == aq::status::ok);
+    REQUIRE(profile.reset(c, options.sites) == aq::status::ok);
     seen.sites.resize(c.layers * aq::site_count);
     for (std::size_t i = 0; i < seen.sites.size(); ++i) {
         REQUIRE(seen.sites[i].reset(profile.channels(static_cast<aq::site>(i % aq::site_count))) == aq::status::ok);
@@ -197,7 +197,7 @@ aq::activation_profile tiny_profile(const aq::model_config& c, const aq::model_o
             const auto where = static_cast<aq::site>(i);
             const aq::trip_format format{f.bits, f.is_asymmetric, 3, aq::exponent_choice::mean_square};
             REQUIRE(seen.sites[layer * aq::site_count + i].fit(format, profile.exponents(layer, where),
-                                                               profile.scale(layer, where)) == aq::status::ok);
+                                                               profile.format(layer, where).activations.fixed) == aq::status::ok);
         }
     }
     return profile;

@@ -9,6 +9,7 @@
 #include "agilequant/kernels/kv_view.hpp"
 #include "agilequant/kernels/row_source.hpp"
 #include "agilequant/pack/packed_matrix.hpp"
+#include "agilequant/quant/activation_format.hpp"
 #include "agilequant/quant/log2.hpp"
 
 namespace aq {
@@ -17,14 +18,6 @@ namespace aq {
 struct index_range {
     std::size_t begin = 0, end = 0;
     [[nodiscard]] constexpr std::size_t size() const noexcept { return end - begin; }
-};
-
-/// How activations are quantized: dynamically, one scale (and zero point) a token, or with `fixed` for all tokens.
-struct activation_format {
-    int bits = 8;  ///< 2..8
-    bool is_asymmetric = false;
-    bool is_static = false;
-    affine fixed;  ///< calibrated scale and zero point where is_static; scale is that of exponent 0
 };
 
 /// Quantized activations [m,k], borrowed; laid out as the weights they will meet.

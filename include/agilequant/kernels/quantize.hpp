@@ -41,19 +41,6 @@ private:
 
 }  // namespace detail
 
-/// Whether a format's width is one there is, and its calibrated scale and zero point are such as fitting a range gives.
-[[nodiscard]] inline bool is_valid(const activation_format& f) noexcept {
-    if (f.bits < 2 || f.bits > 8) return false;
-    const code_range codes = activation_codes(f.bits, f.is_asymmetric);
-    const bool good_scale = f.fixed.scale >= smallest_scale && f.fixed.scale <= largest_value;  // not for NaN
-    return !f.is_static || (good_scale && f.fixed.zero >= codes.low && f.fixed.zero <= codes.high);
-}
-
-/// Whether no code of a format is negative.
-[[nodiscard]] inline bool is_unsigned(const activation_format& f) noexcept {
-    return activation_codes(f.bits, f.is_asymmetric).low >= 0;
-}
-
 /// Bytes that quantized activations [m,k] of this layout need; give them a buffer aligned to 64 bytes.
 [[nodiscard]] inline std::size_t activation_bytes(std::size_t m, const k_layout_view& layout) noexcept {
     detail::carver counted(nullptr);

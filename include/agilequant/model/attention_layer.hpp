@@ -32,8 +32,7 @@ struct attention_layer {
         const std::size_t past = cache.length();
         AQ_TRY(over_rows(context, m, [&](std::size_t r) { return place(settings, past + r, queries.row(r), keys.row(r)); }));
         AQ_TRY(attend(context, settings, scratch, cache, importance, m));
-        settings.observe(site::attention_output, attended);
-        AQ_TRY(scratch.input.prepare(context, attended, settings.format(site::attention_output), o));
+        AQ_TRY(prepare_site(context, settings, scratch, site::attention_output, attended, o));
         const part_timer timed(context.times, part::projections);
         return apply(context, scratch.input, o, x, add_residual{x});
     }

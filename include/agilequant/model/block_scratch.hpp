@@ -17,7 +17,7 @@ struct norm_weights {
     [[nodiscard]] std::size_t bytes() const noexcept { return gain.size_bytes() + bias.size_bytes(); }
 };
 
-/// Sees the activations of every site before they are quantized: for calibration.
+/// Sees the activations of every site before they are rotated or quantized: for calibration.
 struct site_observer {
     void* self = nullptr;
     void (*see)(void* self, std::size_t layer, site where, matrix_view<const float> x) = nullptr;
@@ -98,16 +98,24 @@ template <class Work>
         pieces, [&](std::size_t i, std::size_t) { return write_rows(*context.kernels, source, piece(y.rows, pieces, i), y); });
 }
 
+/// Prepares scratch.input for the linears of a site from its rows x [m,k], which are rotated in place where the format says so.
+[[nodiscard]] inline status prepare_site(run_context& context, const block_settings& settings, block_scratch& scratch, site where,
+                                         matrix_view<float> x, const linear& first) noexcept {
+    settings.observe(where, x);
+    if (settings.format(where).is_rotated)
+        AQ_TRY(over_rows(context, x.rows, [&](std::size_t r) { return hadamard(x.rows_from(r, 1)); }));
+    return scratch.input.prepare(context, x, settings.format(where), first);
+}
+
 /// Prepares scratch.input for the linears of a site, of which `first` is one. Rows that are only quantized are never floats in memory;
 /// where somebody looks at them, or a product takes them as they are, they are written to `floats`, which may be one of the source's.
 [[nodiscard]] inline status prepare_site(run_context& context, const block_settings& settings, block_scratch& scratch, site where,
                                          const row_source& source, matrix_view<float> floats, const linear& first) noexcept {
     const site_format& format = settings.format(where);
-    if (settings.observer.see == nullptr && linear_input::is_quantized(format, first))
+    if (settings.observer.see == nullptr && !format.is_rotated && linear_input::is_quantized(format, first))
         return scratch.input.prepare_codes(context, source, format.activations, first);
     AQ_TRY(write_rows(context, source, floats));
-    settings.observe(where, floats);
-    return scratch.input.prepare(context, floats, format, first);
+    return prepare_site(context, settings, scratch, where, floats, first);
 }
 
 }  // namespace aq

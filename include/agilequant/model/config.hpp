@@ -9,6 +9,7 @@
 #include "agilequant/core/status.hpp"
 #include "agilequant/elementwise/rope.hpp"
 #include "agilequant/kernels/kv_view.hpp"
+#include "agilequant/pack/packed_matrix.hpp"
 
 namespace aq {
 
@@ -115,9 +116,13 @@ inline constexpr std::size_t weight_count = 24;
 
 /// Delivers one weight at a time, so that nobody has to hold a whole model in float. `read` fills `out`, which has
 /// shape_of(config, id); `layer` counts for weights of a layer only. A tied head delivers the embedding.
+///
+/// Where matrices of a layer are packed already, `packed` may deliver a view of one, which stays good as long as the model lives; codes
+/// null: this one is to be read. May itself be null.
 struct weight_source {
     void* self = nullptr;
     status (*read)(void* self, weight_id id, std::size_t layer, matrix_view<float> out) = nullptr;
+    status (*packed)(void* self, weight_id id, std::size_t layer, packed_weights& out) = nullptr;
 };
 
 }  // namespace aq

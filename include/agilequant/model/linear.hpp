@@ -21,6 +21,8 @@ inline constexpr std::size_t site_count = 4;
 struct site_format {
     bool is_float = true;
     activation_format activations;  ///< where not float
+    bool is_rotated =
+        false;  ///< rows are rotated by a Hadamard matrix first, float or not, and so are those of the weights behind
 };
 
 /// y = x w^T + bias, where there is a bias.
@@ -36,7 +38,20 @@ public:
     [[nodiscard]] status assign(matrix_view<const float> w, const weight_format& format, const std::uint8_t* exponents) noexcept {
         is_float_ = false;
         AQ_TRY(bias_.reset(0));
-        return pack(w, format, exponents, packed_);
+        AQ_TRY(pack(w, format, exponents, packed_));
+        view_ = packed_.view();
+        return status::ok;
+    }
+
+    /// Weights that are packed already, borrowed. wrong_tile: not of the portable tile; null_pointer.
+    [[nodiscard]] status assign(const packed_weights& w) noexcept {
+        if (w.tile != portable_tile::shape) return status::wrong_tile;
+        if (w.codes == nullptr || w.scales == nullptr || w.offsets == nullptr || w.layout.runs == nullptr)
+            return status::null_pointer;
+        is_float_ = false;
+        AQ_TRY(bias_.reset(0));
+        view_ = w;
+        return status::ok;
     }
 
     /// bias [n], copied, until weights are assigned again. bad_shape: there are no n weights; out_of_memory.
@@ -52,17 +67,16 @@ public:
     /// [n], or null.
     [[nodiscard]] const float* bias() const noexcept { return bias_.data(); }
     [[nodiscard]] const float_panels& float_weights() const noexcept { return float_; }
-    [[nodiscard]] packed_weights weights() const noexcept { return packed_.view(); }
-    [[nodiscard]] std::size_t n() const noexcept { return is_float_ ? float_.n() : packed_.view().n; }
-    [[nodiscard]] std::size_t k() const noexcept { return is_float_ ? float_.k() : packed_.view().layout.k; }
-    [[nodiscard]] std::size_t bytes() const noexcept {
-        return (is_float_ ? float_.bytes() : packed_.view().bytes()) + bias_.size_bytes();
-    }
+    [[nodiscard]] packed_weights weights() const noexcept { return view_; }
+    [[nodiscard]] std::size_t n() const noexcept { return is_float_ ? float_.n() : view_.n; }
+    [[nodiscard]] std::size_t k() const noexcept { return is_float_ ? float_.k() : view_.layout.k; }
+    [[nodiscard]] std::size_t bytes() const noexcept { return (is_float_ ? float_.bytes() : view_.bytes()) + bias_.size_bytes(); }
 
 private:
     bool is_float_ = true;
     float_panels float_;
     packed_storage<> packed_;
+    packed_weights view_;  // of packed_, or of somebody else's
     aligned_buffer<float> bias_;
 };
 

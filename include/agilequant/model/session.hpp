@@ -2,6 +2,8 @@
 /// A conversation with a model: caches, memory and the forward pass over new tokens. One session, one sequence.
 #pragma once
 
+#include <numeric>
+
 #include "agilequant/model/transformer.hpp"
 
 namespace aq {
@@ -91,23 +93,11 @@ private:
 
     [[nodiscard]] status embed(const std::uint32_t* tokens, std::size_t count) noexcept {
         const model_config& c = model_->config();
-        [[maybe_unused]] const std::size_t past = caches_[0].length();
         AQ_TRY(x_.reserve(count * c.dim));
         AQ_TRY(kept_.reserve(count));
         AQ_TRY(scratch_.reserve(c, count));
-        for (std::size_t i = 0; i < count; ++i) {
-            if (tokens[i] >= c.vocabulary) return status::bad_argument;
-            float* const row = x_.data() + i * c.dim;
-            std::memcpy(row, model_->embedding(tokens[i]), c.dim * sizeof(float));
-            if constexpr (Family::positions == position_kind::learned) {
-                const float* const position = model_->position(past + i);
-                for (std::size_t channel = 0; channel < c.dim; ++channel) row[channel] += position[channel];
-            }
-            kept_[i] = static_cast<std::uint32_t>(i);
-        }
-        if constexpr (!Family::has_embedding_norm) return status::ok;
-        const matrix_view<float> x(x_.data(), count, c.dim);
-        return write_rows(context, Family::normalized(model_->settings(0), model_->embedding_norm(), x), x);
+        std::iota(kept_.begin(), kept_.begin() + count, 0U);
+        return model_->embed(context, tokens, caches_[0].length(), {x_.data(), count, c.dim});
     }
 
     /// Logits of rows first .. first + count.

@@ -2,6 +2,7 @@
 /// A decoder-only transformer: weights in the formats that its options name. Families are traits: llama.hpp, opt.hpp, bloom.hpp.
 #pragma once
 
+#include <cstring>
 #include <memory>
 #include <new>
 
@@ -16,7 +17,7 @@ namespace aq {
 struct model_options {
     bool float_weights = true;
     weight_format weights;          ///< of every linear in a block, where not float
-    site_format sites[site_count];  ///< activations, where weights are not float; a static scale comes from the profile
+    site_format sites[site_count];  ///< activations, where weights are not float and no profile says otherwise
     probability_coding coding = probability_coding::softmax;
     int kv_bits = 32;           ///< 32 (float), 8 or 4
     std::size_t kv_group = 0;   ///< channels of a head that share a scale there; 0: what is usual for the width
@@ -33,10 +34,11 @@ struct load_observer {
 template <class Family>
 class transformer {
 public:
-    /// Reads and quantizes every weight, one at a time: beside the model itself this takes one weight in float. `profile`: TRIP's
-    /// exponents and static scales for the sites, or null. bad_argument: the config is not valid, or a site's format is none, or it is
-    /// static and has no profile; bad_shape: the profile is for another model; null_pointer: a source without `read`; what the source
-    /// says; what pack() says. After a failure the model is empty.
+    /// Reads and quantizes every weight, one at a time: beside the model itself this takes one weight in float. What the source has packed
+    /// already is used where it lies, with the channels in the order that it was packed for. `profile`: the formats of all
+    /// sites, instead of those of the options, and TRIP's exponents; or null. bad_argument: the config is not valid, or a site's format is
+    /// none, or it is static and there is no profile; bad_shape: the profile, or a packed weight, is for another model; null_pointer: a
+    /// source without `read`; wrong_tile; what the source says; what pack() says. After a failure the model is empty.
     [[nodiscard]] status load(const model_config& config, const model_options& options, const weight_source& source,
                               const activation_profile* profile = nullptr, load_observer observer = {}) noexcept {
         const model_config wanted = config;  // which may be this model's own, as may the options
@@ -56,7 +58,6 @@ public:
     [[nodiscard]] const float* embedding(std::size_t token) const noexcept { return embedding_.data() + token * config_.dim; }
     /// The vector [dim] of a learned position.
     [[nodiscard]] const float* position(std::size_t p) const noexcept { return positions_.data() + p * config_.dim; }
-    [[nodiscard]] const norm_weights& embedding_norm() const noexcept { return embedding_norm_; }
     [[nodiscard]] const norm_weights& final_norm() const noexcept { return final_norm_; }
     [[nodiscard]] const linear& head() const noexcept { return head_; }
 
@@ -69,11 +70,24 @@ public:
         s.rotates_keys = options_.rotates_keys;
         if constexpr (kind == position_kind::rotary) s.rope_table = {positions_.data(), config_.max_length, config_.head_dim()};
         if constexpr (kind == position_kind::alibi) s.slopes = positions_.data();
-        for (std::size_t i = 0; i < site_count; ++i) {
-            s.sites[i] = options_.sites[i];
-            if (s.sites[i].activations.is_static) s.sites[i].activations.fixed = static_scales_[layer * site_count + i];
-        }
+        for (std::size_t i = 0; i < site_count; ++i) s.sites[i] = formats_[layer * site_count + i];
         return s;
+    }
+
+    /// x [count,dim] = what enters the first layer for tokens that stand at past and behind it. bad_argument: a token beyond the vocabulary.
+    [[nodiscard]] status embed(run_context& context, const std::uint32_t* tokens, [[maybe_unused]] std::size_t past,
+                               matrix_view<float> x) const noexcept {
+        for (std::size_t i = 0; i < x.rows; ++i) {
+            if (tokens[i] >= config_.vocabulary) return status::bad_argument;
+            float* const row = x.row(i);
+            std::memcpy(row, embedding(tokens[i]), config_.dim * sizeof(float));
+            if constexpr (kind == position_kind::learned) {
+                const float* const learned = position(past + i);
+                for (std::size_t channel = 0; channel < config_.dim; ++channel) row[channel] += learned[channel];
+            }
+        }
+        if constexpr (!Family::has_embedding_norm) return status::ok;
+        return write_rows(context, Family::normalized(settings(0), embedding_norm_, x), x);
     }
 
     /// Bytes of the weights of all blocks, and of everything.
@@ -125,6 +139,13 @@ private:
             out = {buffer.data(), shape.rows, shape.cols};
             return source.read(source.self, id, layer, out);
         }
+        /// What the source has packed, if anything.
+        [[nodiscard]] status packed(weight_id id, std::size_t layer, packed_weights& out) noexcept {
+            if (source.packed == nullptr) return status::ok;
+            AQ_TRY(source.packed(source.self, id, layer, out));
+            const bool fits = out.codes == nullptr || matrix_shape{out.n, out.layout.k} == shape_of(config, id);
+            return fits ? status::ok : status::bad_shape;
+        }
         /// Straight into its place, for what stays float.
         [[nodiscard]] status matrix(weight_id id, std::size_t layer, aligned_buffer<float>& out) noexcept {
             const matrix_shape shape = shape_of(config, id);
@@ -151,29 +172,36 @@ private:
 
     [[nodiscard]] status apply(const activation_profile* profile) noexcept {
         if (profile != nullptr && !profile->fits(config_)) return status::bad_shape;
-        AQ_TRY(static_scales_.reset(config_.layers * site_count));
-        for (std::size_t i = 0; i < site_count; ++i) {
-            if (options_.sites[i].is_float) continue;
-            activation_format format = options_.sites[i].activations;
-            if (format.is_static && profile == nullptr) return status::bad_argument;
-            for (std::size_t layer = 0; layer < config_.layers; ++layer) {
-                if (format.is_static) format.fixed = profile->scale(layer, static_cast<site>(i));
-                if (!is_valid(format)) return status::bad_argument;
-                static_scales_[layer * site_count + i] = format.fixed;
-            }
+        AQ_TRY(formats_.reset(config_.layers * site_count));
+        for (std::size_t i = 0; i < formats_.size(); ++i) {
+            const std::size_t layer = i / site_count, s = i % site_count;
+            formats_[i] = profile == nullptr ? options_.sites[s] : profile->format(layer, static_cast<site>(s));
+            if (formats_[i].is_float) continue;
+            if (!is_valid(formats_[i].activations) || (formats_[i].activations.is_static && profile == nullptr))
+                return status::bad_argument;
         }
         return status::ok;
     }
 
     [[nodiscard]] status load_linear(reader& read, weight_id id, std::size_t layer, site where, const activation_profile* profile,
                                      linear& out) noexcept {
+        AQ_TRY(load_matrix(read, id, layer, where, profile, out));
+        if constexpr (!Family::has_biases) return status::ok;
+        matrix_view<float> bias;
+        AQ_TRY(read(bias_of(id), layer, bias));
+        return out.assign_bias(bias);
+    }
+
+    [[nodiscard]] status load_matrix(reader& read, weight_id id, std::size_t layer, site where, const activation_profile* profile,
+                                     linear& out) noexcept {
+        packed_weights packed;
+        AQ_TRY(read.packed(id, layer, packed));
+        if (packed.codes != nullptr) return out.assign(packed);
         matrix_view<float> w;
         AQ_TRY(read(id, layer, w));
-        if (options_.float_weights) AQ_TRY(out.assign(w));
-        else AQ_TRY(out.assign(w, options_.weights, profile == nullptr ? nullptr : profile->exponents(layer, where)));
-        if constexpr (!Family::has_biases) return status::ok;
-        AQ_TRY(read(bias_of(id), layer, w));
-        return out.assign_bias(w);
+        if (formats_[layer * site_count + static_cast<std::size_t>(where)].is_rotated) AQ_TRY(hadamard(w));
+        if (options_.float_weights) return out.assign(w);
+        return out.assign(w, options_.weights, profile == nullptr ? nullptr : profile->exponents(layer, where));
     }
 
     [[nodiscard]] status load_block(reader& read, std::size_t layer, const activation_profile* profile) noexcept {
@@ -195,7 +223,7 @@ private:
     aligned_buffer<float> embedding_;
     aligned_buffer<float> positions_;  // a table for RoPE, the learned vectors, or ALiBi's slopes
     norm_weights embedding_norm_, final_norm_;
-    aligned_buffer<affine> static_scales_;
+    aligned_buffer<site_format> formats_;  // [layers,sites]
     linear head_;
 };
 

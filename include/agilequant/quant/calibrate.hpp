@@ -40,7 +40,7 @@ enum class range_search {
     double least = squared_error(x, count, fit(whole, codes, is_asymmetric), codes);
     for (int i = 1; i < 20; ++i) {
         const float clip = 1.0F - rounded(0.03F * static_cast<float>(i));
-        const value_range r{whole.low * clip, whole.high * clip};
+        const value_range r = clipped(whole, clip);
         const double e = squared_error(x, count, fit(r, codes, is_asymmetric), codes);
         if (e < least) {
             least = e;

@@ -68,6 +68,25 @@ public:
         return total;
     }
 
+    static constexpr std::size_t form_count = 8;  ///< of vectors that forms() takes
+
+    /// form() of form_count vectors side by side, d [channels,form_count], -> out [form_count]: the same bits, several times as fast, since
+    /// no sum waits for another one's addition.
+    void forms(const double* d, double* out) const noexcept {
+        double total[form_count] = {};
+        for (std::size_t i = 0; i < channels_; ++i) {
+            const double* const h = sums_.data() + start(i);
+            double right[form_count] = {};
+            for (std::size_t j = i + 1; j < channels_; ++j) {
+                const double* const v = d + j * form_count;
+                AQ_UNROLL for (std::size_t r = 0; r < form_count; ++r) right[r] += rounded(h[j - i] * v[r]);
+            }
+            const double* const v = d + i * form_count;
+            for (std::size_t r = 0; r < form_count; ++r) total[r] += rounded(v[r] * (rounded(h[0] * v[r]) + 2.0 * right[r]));
+        }
+        std::copy(total, total + form_count, out);
+    }
+
 private:
     static constexpr std::size_t rows_at_once = 16, tile = 64;
 

@@ -23,6 +23,14 @@ enum class exponent_choice {
     root_mean_square,  ///< sqrt(mean x^2)
 };
 
+/// What the scale and zero point of the static form are made for.
+enum class static_range {
+    extremes,          ///< the smallest and the largest value of every row, divided by 2^K: the paper's
+    percentile_99_99,  ///< this and what follows: of the sampled values, each divided by 2^exponent of its channel [ours]
+    percentile_99_9,
+    mean_square,  ///< the clip with the least squared error (least_error_range)
+};
+
 struct trip_format {
     int bits = 4;  ///< 2..8
     bool is_asymmetric = true;
@@ -63,9 +71,8 @@ public:
     /// `fixed`); quantizing with a scale for each token needs only the exponents. Without any row: exponents 0, scale 1.
     /// bad_argument: bits or K outside their limits, or no reset; null_pointer, out_of_memory.
     [[nodiscard]] status fit(const trip_format& format, std::uint8_t* exponents, affine& fixed) const noexcept {
+        AQ_TRY(check_format(format));
         const int top = format.top_exponent;
-        if (format.bits < 2 || format.bits > 8 || top < 0 || top > max_trip_exponent || capacity_ == 0)
-            return status::bad_argument;
         if (exponents == nullptr && channels_ != 0) return status::null_pointer;
         const code_range codes = activation_codes(format.bits, format.is_asymmetric);
         const affine a = fit_trip(range_, codes, format.is_asymmetric, top);
@@ -86,6 +93,35 @@ public:
         return status::ok;
     }
 
+    /// Scale and zero point of the static form for exponents [channels] that fit() gave for this format. bad_argument: as there, or an
+    /// exponent above K; null_pointer, out_of_memory: the other ranges take twice the memory of the sample meanwhile.
+    [[nodiscard]] status fit_static(const trip_format& format, const std::uint8_t* exponents, static_range range,
+                                    affine& fixed) const noexcept {
+        AQ_TRY(check_format(format));
+        if (exponents == nullptr && channels_ != 0) return status::null_pointer;
+        const bool has_large = std::any_of(exponents, exponents + channels_, [&](int e) { return e > format.top_exponent; });
+        if (has_large) return status::bad_argument;
+        const code_range codes = activation_codes(format.bits, format.is_asymmetric);
+        if (range == static_range::extremes) {
+            fixed = fit_trip(range_, codes, format.is_asymmetric, format.top_exponent);
+            return status::ok;
+        }
+        const std::size_t count = sampled() * channels_;
+        aligned_buffer<float> values, scratch;
+        AQ_TRY(values.reset(count));
+        for (std::size_t i = 0; i < count; ++i)
+            values[i] = sample_[i] * power_of_two(-static_cast<int>(exponents[i % channels_]));
+        value_range found;
+        if (range == static_range::mean_square) {
+            found = least_error_range(values.data(), count, codes, format.is_asymmetric);
+        } else {
+            AQ_TRY(scratch.reset(count));
+            found = percentile_range(values.data(), count, range == static_range::percentile_99_9 ? 99.9 : 99.99, scratch.data());
+        }
+        fixed = aq::fit(found, codes, format.is_asymmetric);
+        return status::ok;
+    }
+
     [[nodiscard]] std::size_t channels() const noexcept { return channels_; }
     [[nodiscard]] std::size_t rows() const noexcept { return rows_; }    ///< that were added
     [[nodiscard]] value_range range() const noexcept { return range_; }  ///< of all of them
@@ -93,6 +129,11 @@ public:
     [[nodiscard]] matrix_view<const float> sample() const noexcept { return {sample_.data(), sampled(), channels_}; }
 
 private:
+    [[nodiscard]] status check_format(const trip_format& f) const noexcept {
+        const bool is_valid = f.bits >= 2 && f.bits <= 8 && f.top_exponent >= 0 && f.top_exponent <= max_trip_exponent;
+        return is_valid && capacity_ != 0 ? status::ok : status::bad_argument;
+    }
+
     void add_row(const float* x) noexcept {
         const std::size_t slot = slot_of(rows_++);
         float* const kept = slot < capacity_ ? sample_.data() + slot * channels_ : nullptr;

@@ -56,6 +56,11 @@ inline constexpr float smallest_scale = 0x1p-124F;
     return range;
 }
 
+/// `share` of a range, 0 < share <= 1. Rounded, so that no compiler takes the products into the difference of the two ends.
+[[nodiscard]] AQ_INLINE value_range clipped(value_range range, float share) noexcept {
+    return {rounded(range.low * share), rounded(range.high * share)};
+}
+
 /// x * (1/s), rounded half to even and clipped to +-2^20 so that the zero point can be added to it.
 [[nodiscard]] AQ_INLINE int nearest_step(float x, float inverse_scale) noexcept {
     constexpr float limit = 1048576.0F;

@@ -33,7 +33,8 @@ inline affine fit_row(const float* row, std::size_t packed, const activation_for
     is_tame = false;
     if (format.is_static) return format.fixed;
     const value_range range = range_of_row(row, packed, is_tame);
-    return format.is_asymmetric ? fit_asymmetric(range, codes) : fit_symmetric(range, codes);
+    is_tame = is_tame && format.clip >= least_tame_clip;
+    return fit_token(range, format, codes);
 }
 
 /// Sets padding to 0, then adds up the codes of each group.

@@ -2,11 +2,13 @@
 // Templates over Ops, so that what one lane does not have is not looked for there.
 // Compiled once per instruction set, by dispatch/foreach.hpp; AQ_ISA names the namespace. Lengths are multiples of k_step.
 //
-// A row is tame when no value in it is NaN or beyond 2^126, and its scale was fitted to its own range: then x / scale is at most 255
-// steps, and neither special values nor overflow need care. Nearly every row is.
+// A row is tame when no value in it is NaN or beyond 2^126, and its scale was fitted to its own range, or to least_tame_clip of it or
+// more: then x / scale is at most 255 steps, or 2^20, and neither special values nor overflow need care. Nearly every row is.
 
 namespace aq {
 namespace AQ_ISA {
+
+inline constexpr float least_tame_clip = 0x1p-12F;
 
 /// aq::range_of. The lesser of NaN and y is y, so NaN falls out by itself; the bits of |x| as an integer tell whether there was one.
 template <class Ops = ops>

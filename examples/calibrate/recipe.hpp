@@ -1,0 +1,50 @@
+/// \file
+/// What calibrating is asked to do, and what it tells about every site.
+#pragma once
+
+#include <agilequant/model/config.hpp>
+#include <agilequant/model/linear.hpp>
+#include <agilequant/quant/activation_search.hpp>
+#include <agilequant/quant/gptq.hpp>
+#include <vector>
+
+namespace aq::example {
+
+/// How the numbers that a site's activations are divided by are found.
+enum class exponent_search {
+    none,    ///< no exponents
+    paper,   ///< K as given, each channel by its own squared error
+    output,  ///< K, statistic and clip by the error of the output
+};
+
+struct recipe {
+    weight_format weights{4, true, 32, range_search::mean_square, group_scales::floats};
+    bool uses_gptq = true;  ///< or round-to-nearest
+    gptq_settings gptq;
+    bool refits = true;             ///< weights to the codes of the activations first, where GPTQ is used
+    site_format sites[site_count];  ///< bits and form of the activations, and which are rotated in any case
+    bool tries_rotation = false;    ///< of the others: where the output's error says so
+    exponent_search exponents = exponent_search::none;
+    int top_exponent = 6;  ///< the largest K
+};
+
+/// Squares of the outputs of one matrix on a sample of the site's rows, in double: what they should be, and how far off they are.
+struct weight_report {
+    weight_id id = weight_id::q;
+    double energy = 0.0;      ///< of the original weights on float activations
+    double by_codes = 0.0;    ///< error of the original weights on coded activations
+    double by_both = 0.0;     ///< error of the weights as they were rounded, on coded activations
+    double by_nearest = 0.0;  ///< the same of round-to-nearest
+};
+
+struct site_report {
+    std::size_t layer = 0;
+    site where = site::attention;
+    site_format format;
+    int top_exponent = 0;  ///< K
+    exponent_choice choice = exponent_choice::mean_square;
+    value_range range;  ///< of all activations seen, before a rotation
+    std::vector<weight_report> weights;
+};
+
+}  // namespace aq::example
