@@ -90,6 +90,21 @@ void add_pruning(CLI::App& app, precision& p) {
         ->group(group);
 }
 
+/// An option whose value may be missing.
+void add_outliers(CLI::App& app, settings& s) {
+    app.add_option_function<std::vector<std::string>>(
+           "--outliers",
+           [&s](const std::vector<std::string>& values) {
+               s.outliers = true;
+               s.outlier_profile = values.empty() ? "" : values.front();
+           },
+           "Fold outlier channels into the model: the same function, harder to quantize. Those of a large model, from a file of "
+           "its "
+           "channels' maxima (.act_scales.safetensors), or made-up ones in the norms")
+        ->expected(0, 1)
+        ->option_text("[FILE]");
+}
+
 /// "2,3" or "half" -> layers, ascending.
 std::vector<std::size_t> layers_of(const std::string& text, std::size_t layers) {
     std::vector<std::size_t> result;
@@ -145,8 +160,7 @@ void add_options(CLI::App& app, settings& s, offered which) {
                    "embedded model)");
     app.add_option("--tokenizer", s.tokenizer,
                    "llama2.c tokenizer (default: looked for beside the model; a model of 256 tokens needs none)");
-    app.add_flag("--outliers", s.outliers,
-                 "Fold outlier channels, as large models have them, into the norms: the same function, harder to quantize");
+    add_outliers(app, s);
     app.add_option("--context", s.context,
                    "Positions that there is memory for; 0: the model's length, at most " + std::to_string(default_context))
         ->check(CLI::NonNegativeNumber)
@@ -166,10 +180,7 @@ opened_model::opened_model(const settings& s)
     }
     model_.config.max_length = s.context > 0 ? s.context : std::min(full_length_, default_context);
     require(validate(model_.config), model_.name + ": the configuration");
-    if (!s.outliers) return;
-    outliers_ = std::make_unique<models::outlier_source>(model_.source, models::outlier_profile(model_.config.dim));
-    model_.source = outliers_->source();
-    model_.name += " with outlier channels";
+    if (s.outliers) outliers_ = fold_outliers(model_, s.outlier_profile);
 }
 
 const kernel_table& choose(const settings& s) {

@@ -8,8 +8,8 @@
 #include <memory>
 #include <string>
 
+#include "calibrate/outlier_source.hpp"
 #include "models/loaded_model.hpp"
-#include "models/outliers.hpp"
 
 namespace aq::example {
 
@@ -42,10 +42,11 @@ struct settings {
     std::string model, tokenizer;  ///< files; empty: the embedded model
     std::string calibration;       ///< text file for TRIP; empty: the embedded one
     precision wanted;
-    bool outliers = false;    ///< fold outlier channels into the model
-    std::size_t context = 0;  ///< positions; 0: the model's, at most default_context
-    std::size_t threads = 0;  ///< 0: as many as there are cores
-    std::string isa;          ///< empty: AQ_ISA, or the best
+    bool outliers = false;        ///< fold outlier channels into the model
+    std::string outlier_profile;  ///< those of this file; empty: made up
+    std::size_t context = 0;      ///< positions; 0: the model's, at most default_context
+    std::size_t threads = 0;      ///< 0: as many as there are cores
+    std::string isa;              ///< empty: AQ_ISA, or the best
 };
 
 /// Refuses what is not between the two; CLI::Range lets NaN through.
@@ -71,7 +72,7 @@ public:
 private:
     models::loaded_model model_;
     std::size_t full_length_ = 0;
-    std::unique_ptr<models::outlier_source> outliers_;
+    std::unique_ptr<outlier_source> outliers_;
 };
 
 [[nodiscard]] const kernel_table& choose(const settings& s);

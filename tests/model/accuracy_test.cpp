@@ -4,8 +4,8 @@
 
 #include <cmath>
 
+#include "calibrate/outlier_source.hpp"
 #include "llama/embedded.hpp"
-#include "models/outliers.hpp"
 #include "support/model_case.hpp"
 #include "support/stories.hpp"
 
@@ -37,15 +37,11 @@ model_case novel_of(const loaded_model& model) {
 /// The embedded model with outlier channels, the same function.
 class embedded_with_outliers {
 public:
-    embedded_with_outliers() {
-        model_.source = outliers_.source();
-        model_.name = "embedded with outliers";
-    }
     [[nodiscard]] const loaded_model& operator*() const { return model_; }
 
 private:
     loaded_model model_ = aq::example::embedded_model();
-    aq::models::outlier_source outliers_{model_.source, aq::models::outlier_profile(model_.config.dim)};
+    std::unique_ptr<aq::example::outlier_source> outliers_ = aq::example::fold_outliers(model_);
 };
 
 double perplexity_of_first(const evaluation& e, std::size_t windows) {
