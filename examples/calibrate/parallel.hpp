@@ -23,13 +23,13 @@ template <class Work>
 }
 
 /// hessian::add. Row i of H has channels - i sums: there are enough pieces for the long ones not to keep a thread busy alone.
-[[nodiscard]] inline status add(const executor& threads, hessian& sums, matrix_view<const float> x) {
+[[nodiscard]] inline status add_in_parallel(const executor& threads, hessian& sums, matrix_view<const float> x) {
     return over_pieces(threads, x.cols, [&](index_range r) { return sums.add(x, r.begin, r.end); });
 }
 
 /// coding_loss::add.
-[[nodiscard]] inline status add(const executor& threads, coding_loss& sums, matrix_view<const float> x,
-                                matrix_view<const float> coded) {
+[[nodiscard]] inline status add_in_parallel(const executor& threads, coding_loss& sums, matrix_view<const float> x,
+                                            matrix_view<const float> coded) {
     return over_pieces(threads, x.cols, [&](index_range r) { return sums.add(x, coded, r.begin, r.end); });
 }
 

@@ -62,7 +62,7 @@ status site_coder::search(const site_weights& weights, const executor& threads, 
     std::vector<float> values;
     for (const weight_id id : weights.ids()) {
         AQ_TRY(weights.read(id, out.format.is_rotated, values));
-        AQ_TRY(add(threads, outputs, view(values, seen.channels())));
+        AQ_TRY(add_in_parallel(threads, outputs, view(values, seen.channels())));
     }
     activation_search all;
     AQ_TRY(all.reset(seen, outputs, settings_of(*recipe_, wanted_.activations)));

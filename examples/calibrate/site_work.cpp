@@ -68,11 +68,11 @@ status site_work::add_codes(site_rows& x, std::size_t window) {
     coded_ = x.values;
     const matrix_view<float> coded = view(coded_, channels_);
     AQ_TRY(rotate_and_code(coded));
-    AQ_TRY(add(threads_, sums_, coded));
+    AQ_TRY(add_in_parallel(threads_, sums_, coded));
     if (!refits()) return status::ok;
     if (walks_.exact != nullptr) AQ_TRY(toward_exact(window, x));
     if (report_.coding.format.is_rotated) AQ_TRY(hadamard(x.view()));
-    return add(threads_, loss_, x.view(), coded);
+    return add_in_parallel(threads_, loss_, x.view(), coded);
 }
 
 /// x -> between itself and what the float model has for the same tokens.

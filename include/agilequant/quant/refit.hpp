@@ -36,11 +36,18 @@ public:
     /// Takes in x and what its codes stand for, both [tokens,channels], row by row: any cut into calls gives the same bits. NaN counts as 0,
     /// magnitudes above 2^126 as 2^126. bad_shape, bad_stride, null_pointer.
     [[nodiscard]] status add(matrix_view<const float> x, matrix_view<const float> coded) noexcept {
+        return add(x, coded, 0, channels_);
+    }
+
+    /// The same for the rows first .. last of D only. Threads may each take another range for the same x; together the ranges cover
+    /// 0 .. channels, once. The bits are those of one call. bad_shape: also a range that is none.
+    [[nodiscard]] status add(matrix_view<const float> x, matrix_view<const float> coded, std::size_t first,
+                             std::size_t last) noexcept {
         AQ_TRY(check(x));
         AQ_TRY(check(coded));
-        if (x.cols != channels_ || coded.shape() != x.shape()) return status::bad_shape;
+        if (x.cols != channels_ || coded.shape() != x.shape() || first > last || last > channels_) return status::bad_shape;
         for (std::size_t r = 0; r < x.rows; ++r) {
-            for (std::size_t i = 0; i < channels_; ++i) {
+            for (std::size_t i = first; i < last; ++i) {
                 const float* const c = coded.row(r);
                 const double loss = static_cast<double>(made_finite(x.row(r)[i])) - static_cast<double>(made_finite(c[i]));
                 if (loss == 0.0) continue;
