@@ -210,7 +210,7 @@ TEST_CASE("static ranges: extremes of every row, percentiles and the least squar
                 double error = aq::squared_error(values.data(), values.size(), least, codes);
                 for (int i = 1; i < 20; ++i) {
                     const auto clip = static_cast<float>(100 - 3 * i) / 100.0F;
-                    const aq::affine a = aq::fit({sorted.front() * clip, sorted.back() * clip}, codes, is_asymmetric);
+                    const aq::affine a = aq::fit(aq::clipped({sorted.front(), sorted.back()}, clip), codes, is_asymmetric);
                     const double e = aq::squared_error(values.data(), values.size(), a, codes);
                     if (e < error) error = e, least = a;
                 }
