@@ -7,6 +7,7 @@
 #include "calibrate/outlier_source.hpp"
 #include "llama/embedded.hpp"
 #include "support/model_case.hpp"
+#include "support/searched_profile.hpp"
 #include "support/stories.hpp"
 
 using namespace aq_test;
@@ -80,6 +81,32 @@ TEST_CASE("accuracy on stories: TRIP by the paper's search costs up to 20 % wher
     const loaded_model loaded = aq::models::load(plain_model);
     const model_case stories = stories_of(loaded);
     CHECK(stories.perplexity(trip) < 1.2 * stories.perplexity(w4a4));
+}
+
+TEST_CASE(
+    "accuracy on stories: codings searched by the outputs' error beat the uniform quantizer and the paper's exponents, outliers "
+    "or not") {
+    if (!have_stories()) return;
+    for (const auto& path : story_models()) {
+        const loaded_model loaded = aq::models::load(path);
+        CAPTURE(loaded.name);
+        const bool has_outliers = path == outlier_model;
+        const model_case stories = stories_of(loaded);
+        const observed_sites sites(loaded, w4a4, stories.calibration());
+        aq::activation_search_settings settings;
+        std::vector<aq::searched_activations> found;
+        const double searched = stories.evaluate(w4a4, sites.search(settings, &found), "searched").perplexity();
+        CHECK(searched < 0.98 * stories.perplexity(w4a4));
+        CHECK(searched < 0.9 * stories.perplexity(trip));
+        if (doctest::getContextOptions()->success) {
+            for (const aq::searched_activations& f : found)
+                std::printf("K %d, clip %.1f, %.1f dB\n", f.best.top_exponent, static_cast<double>(f.best.format.clip),
+                            f.signal_to_noise_db());
+        }
+        settings.is_static = true;
+        const double in_static = stories.evaluate(w4a4, sites.search(settings), "searched static").perplexity();
+        CHECK(in_static < (has_outliers ? 0.95 : 1.05) * stories.perplexity(with_trip(w4a4, "static")));
+    }
 }
 
 TEST_CASE("accuracy on stories: log2 attention costs less than 2 % in the paper's form, less than 0.5 % in ours") {

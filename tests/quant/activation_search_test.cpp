@@ -164,7 +164,8 @@ TEST_CASE("select: the uniform quantizer, then by the error of the first pass, o
 TEST_CASE("take: the first of the least errors that were measured, never above the uniform quantizer's or a finalist's") {
     for (int number = 0; number < 56; ++number) {
         CAPTURE(number);
-        const site_case c = number % 2 == 0 ? with_outliers(number) : without_outliers(number);
+        const auto seed = static_cast<std::uint64_t>(number);
+        const site_case c = number % 2 == 0 ? with_outliers(seed) : without_outliers(seed);
         activation_search_settings s = numbered(number / 2);
         if (number >= 28) s.finalists = all;
         activation_search search;

@@ -80,7 +80,8 @@ inline std::vector<double> loss_of(const site_case& c, std::size_t r, const std:
         aq::value_range range;
         for (std::size_t k = 0; k < e.size(); ++k) range = aq::including(range, std::ldexp(c.x.at(r, k), -exponents[k]));
         codes = aq::activation_codes(f->bits, f->is_asymmetric);
-        a = f->is_static ? f->fixed : aq::fit({range.low * f->clip, range.high * f->clip}, codes, f->is_asymmetric);
+        range = {aq::rounded(range.low * f->clip), aq::rounded(range.high * f->clip)};
+        a = f->is_static ? f->fixed : aq::fit(range, codes, f->is_asymmetric);
     }
     for (std::size_t k = 0; k < e.size(); ++k) {
         const float x = c.x.at(r, k);
