@@ -103,7 +103,7 @@ public:
         if (e.kind > newest_kind) return status::ok;
         pack_parts parts;
         AQ_TRY(plan_parts(e, parts));
-        for (std::size_t p = 0; p < part_count; ++p) {
+        for (std::size_t p = 0; p < pack_part_count; ++p) {
             const std::uint64_t end = parts.at[p].begin + parts.at[p].size;
             if (!is_zero(data + end, (pack_file_line - end % pack_file_line) % pack_file_line)) return status::bad_file;
         }

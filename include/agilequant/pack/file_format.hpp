@@ -85,7 +85,7 @@ enum pack_part : std::size_t {
     part_multipliers,
     part_zeros,
     part_offsets,
-    part_count,
+    pack_part_count,
     part_values = 0
 };
 
@@ -94,7 +94,7 @@ struct pack_parts {
     struct range {
         std::uint64_t begin = 0, size = 0;
     };
-    range at[part_count];
+    range at[pack_part_count];
     std::uint64_t checksum = 0;  ///< where the checksum line begins
 };
 

@@ -39,7 +39,7 @@ namespace detail {
 
 struct pack_item {
     pack_entry entry{};  ///< without the places of name and data
-    const void* arrays[part_count] = {};
+    const void* arrays[pack_part_count] = {};
     std::size_t stride = 0;       ///< of a float matrix
     std::size_t name = 0;         ///< where it begins among the writer's names
     std::uint64_t layout_id = 0;  ///< of a packed matrix
@@ -60,7 +60,7 @@ struct pack_item {
 [[nodiscard]] inline status complete(pack_item& i) noexcept {
     pack_parts parts;
     AQ_TRY(complete(i, parts));
-    for (std::size_t p = 0; p < part_count; ++p) {
+    for (std::size_t p = 0; p < pack_part_count; ++p) {
         if (parts.at[p].size != 0 && i.arrays[p] == nullptr) return status::null_pointer;
     }
     return status::ok;
@@ -87,8 +87,8 @@ inline void describe(std::size_t n, int bits, const k_layout_view& l, std::uint3
     const k_layout_view& l = w.layout;
     const std::uint32_t zeros = w.zeros != nullptr ? pack_has_zeros : 0;
     describe(w.n, w.bits, l, zeros | (w.multipliers != nullptr ? pack_has_multipliers : 0), i);
-    const void* const arrays[part_count] = {l.order, l.runs, w.codes, w.scales, w.multipliers, w.zeros, w.offsets};
-    std::copy(arrays, arrays + part_count, i.arrays);
+    const void* const arrays[pack_part_count] = {l.order, l.runs, w.codes, w.scales, w.multipliers, w.zeros, w.offsets};
+    std::copy(arrays, arrays + pack_part_count, i.arrays);
     AQ_TRY(complete(i));
     packed_weights checked = w;
     checked.layout.groups = l.k == 0 ? 0 : group_count(l.k, l.group);
@@ -181,7 +181,7 @@ inline void describe_floats(matrix_shape shape, pack_item& i) noexcept {
     pack_parts parts;
     AQ_TRY(plan_parts(i.entry, parts));
     const pack_kind kind = static_cast<pack_kind>(i.entry.kind);
-    for (std::size_t p = 0; p < part_count; ++p) {
+    for (std::size_t p = 0; p < pack_part_count; ++p) {
         if (kind == pack_kind::matrix && p == part_runs) AQ_TRY(write_runs(i, out));
         else if (kind == pack_kind::floats && p == part_values) AQ_TRY(write_rows(i, out));
         else AQ_TRY(out.put(i.arrays[p], static_cast<std::size_t>(parts.at[p].size)));
