@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "llama/any_model.hpp"
+#include "models/any_model.hpp"
 #include "llama/settings.hpp"
 
 namespace aq::example {
