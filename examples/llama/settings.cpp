@@ -134,15 +134,6 @@ site_format format_of(const precision& p, site s) {
 
 }  // namespace
 
-std::string precision::name() const {
-    std::string text = weight_bits > 8 ? "float" : "W" + std::to_string(weight_bits) + "A" + std::to_string(activation_bits);
-    if (paper_sites) text += " (paper's sites)";
-    if (is_two_level) text += ", two-level";
-    if (uses_trip()) text += " + TRIP";
-    if (attention != "softmax") text += " + " + attention;
-    return prune > 0.0 ? text + ", pruned" : text;
-}
-
 CLI::Validator between(double low, double high) {
     const std::string range = "FLOAT in [" + CLI::detail::to_string(low) + " - " + CLI::detail::to_string(high) + "]";
     return CLI::Validator(
