@@ -26,13 +26,13 @@ void perplexity(const perplexity_options& o) {
     const models::loaded_model& loaded = *opened;
     const auto windows = windows_of(loaded, o.common, o.text, o.length == 0 ? loaded.config.max_length : o.length);
     any_model model;
-    build(loaded, o.common.wanted, o.common, model);
+    build(loaded, opened.wanted(), o.common, model);
     any_session session;
     require(session.reset(model, kernels, threads_of(o.common)), "session");
     const auto begin = std::chrono::steady_clock::now();
-    const evaluation e = evaluate(session, windows, o.common.wanted.name());
+    const evaluation e = evaluate(session, windows, opened.wanted().name());
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    std::printf("%s, %s: perplexity %s over %zu tokens in %zu windows", loaded.name.c_str(), o.common.wanted.name().c_str(),
+    std::printf("%s, %s: perplexity %s over %zu tokens in %zu windows", loaded.name.c_str(), opened.wanted().name().c_str(),
                 number(e.perplexity(), 4).c_str(), e.scored(), windows.size());
     if (e.scored() != e.targets) std::printf(", %s %% of the positions", number(100 * e.share(), 1).c_str());
     std::printf(", %s tokens a second\n", number(static_cast<double>(e.targets) / seconds, 0).c_str());

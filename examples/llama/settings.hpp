@@ -9,6 +9,7 @@
 #include <string>
 
 #include "calibrate/outlier_source.hpp"
+#include "calibrate/rotated_weights.hpp"
 #include "models/loaded_model.hpp"
 #include "models/precision.hpp"
 
@@ -23,11 +24,15 @@ struct settings {
     std::string model, tokenizer;  ///< files; empty: the embedded model
     std::string calibration;       ///< text file for TRIP; empty: the embedded one
     precision wanted;
-    bool outliers = false;        ///< fold outlier channels into the model
-    std::string outlier_profile;  ///< those of this file; empty: made up
-    std::size_t context = 0;      ///< positions; 0: the model's, at most default_context
-    std::size_t threads = 0;      ///< 0: as many as there are cores
-    std::string isa;              ///< empty: AQ_ISA, or the best
+    bool outliers = false;              ///< fold outlier channels into the model
+    std::string outlier_profile;        ///< those of this file; empty: made up
+    std::size_t context = 0;            ///< positions; 0: the model's, at most default_context
+    std::size_t threads = 0;            ///< 0: as many as there are cores
+    std::string isa;                    ///< empty: AQ_ISA, or the best
+    const CLI::App* command = nullptr;  ///< that has the options
+
+    /// Whether an option was given.
+    [[nodiscard]] bool has(const char* option) const;
 };
 
 /// Refuses what is not between the two; CLI::Range lets NaN through.
@@ -47,13 +52,20 @@ class opened_model {
 public:
     explicit opened_model(const settings& s);
     [[nodiscard]] const models::loaded_model& operator*() const noexcept { return model_; }
+    /// What it is to be run at: what the command line says, or, where the model is quantized already, what it was made for, with the attention, the
+    /// cache and the pruning that the command line gives.
+    [[nodiscard]] const precision& wanted() const noexcept { return wanted_; }
+    /// From now on the model computes the same with rotated activations, as far as its family can (calibrate/rotated_weights.hpp).
+    void rotate();
     /// The length that the model was made for.
     [[nodiscard]] std::size_t full_length() const noexcept { return full_length_; }
 
 private:
     models::loaded_model model_;
+    precision wanted_;
     std::size_t full_length_ = 0;
     std::unique_ptr<outlier_source> outliers_;
+    std::unique_ptr<rotated_weights> rotated_;
 };
 
 [[nodiscard]] const kernel_table& choose(const settings& s);
