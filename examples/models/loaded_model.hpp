@@ -22,6 +22,9 @@ namespace aq::models {
 /// Sizes beyond these are no model but a broken file; below them, every product of two sizes fits 64 bits.
 constexpr std::uint64_t max_size = std::uint64_t{1} << 24, max_layers = 4096;
 
+/// Whether models of a family have a weight of this kind; a head that is tied counts.
+[[nodiscard]] bool has_weight(family f, weight_id id) noexcept;
+
 /// Which elements of a tensor are a weight: all, or run `part` of every `parts` runs, as where a head's queries, keys and values follow
 /// each other.
 struct tensor_part {

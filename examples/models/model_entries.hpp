@@ -11,6 +11,10 @@ namespace aq::models {
 inline constexpr auto model_entry = "model.json", tokenizer_entry = "tokenizer.bin", mark_entry = "mark";
 inline constexpr int model_file_version = 1;
 
+/// Whether a weight may be packed: q, k, v, o, gate, up, down.
+[[nodiscard]] constexpr bool is_matrix_of_layer(weight_id id) noexcept {
+    return (id >= weight_id::q && id <= weight_id::o) || (id >= weight_id::gate && id <= weight_id::down);
+}
 /// "layers.3.q", or "embedding".
 [[nodiscard]] std::string entry_name(weight_id id, std::size_t layer);
 /// "layers.3.sites".

@@ -70,23 +70,16 @@ pack_file open(const named_bytes& file) {
     return opened;
 }
 
-bool is_matrix(const loaded_model& model, weight_id id) {
-    for (const linears_of_site& linears : linears_of(model.family))
-        for (const weight_id other : linears.ids)
-            if (id == other) return true;
-    return false;
-}
-
-/// What stays float: every other weight that the file has an entry of.
+/// What stays float: every other weight. Without a head, it is the embedding.
 void read_others(const file_reader& reader, loaded_model& model) {
     for (std::size_t i = 0; i < weight_count; ++i) {
         const auto id = static_cast<weight_id>(i);
-        if (is_matrix(model, id)) continue;
+        const bool is_tied = id == weight_id::head && !reader.has(entry_name(id, 0));
+        if (is_tied) model.weights->tie_head();
+        if (!has_weight(model.family, id) || is_matrix_of_layer(id) || is_tied) continue;
         const std::size_t layers = is_of_layer(id) ? model.config.layers : 1;
-        for (std::size_t layer = 0; layer < layers && reader.has(entry_name(id, layer)); ++layer)
-            reader.read_floats(model, id, layer, *model.weights);
+        for (std::size_t layer = 0; layer < layers; ++layer) reader.read_floats(model, id, layer, *model.weights);
     }
-    if (!reader.has(entry_name(weight_id::head, 0))) model.weights->tie_head();
 }
 
 void borrow_layer(const loaded_model& model, std::size_t layer, const packed_weights* packed, quantized_weights& out) {

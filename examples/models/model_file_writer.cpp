@@ -94,12 +94,11 @@ public:
         add_text(sites_entry(layer), *texts_.back());
     }
 
-    /// Every weight that is no matrix of a layer, as far as the model has it.
+    /// Every weight of the family that is no matrix of a layer.
     void add_others() {
         for (std::size_t i = 0; i < weight_count; ++i) {
             const auto id = static_cast<weight_id>(i);
-            if ((id >= weight_id::q && id <= weight_id::o) || (id >= weight_id::gate && id <= weight_id::down)) continue;
-            if (floats_.read(id, 0) == status::source_failed || (id == weight_id::head && is_tied())) continue;
+            if (!has_weight(model_.family, id) || is_matrix_of_layer(id) || (id == weight_id::head && is_tied())) continue;
             for (std::size_t layer = 0; layer < (is_of_layer(id) ? model_.config.layers : 1); ++layer) add_floats(id, layer);
         }
     }
@@ -119,7 +118,8 @@ private:
     }
     /// Whether the head has the embedding's values: what turns the final norm into the head unties them.
     [[nodiscard]] bool is_tied() {
-        const std::vector<float> head = floats_.values;
+        require(floats_.read(weight_id::head, 0), "head");
+        const std::vector<float> head = std::move(floats_.values);
         require(floats_.read(weight_id::embedding, 0), "embedding");
         return head == floats_.values;
     }
