@@ -31,9 +31,6 @@ private:
     std::vector<text_window> windows_;
 };
 
-/// How much more than `base`, as "+0.12 %".
-[[nodiscard]] std::string change(double value, double base);
-
 void add_sweep_caches(CLI::App& app);
 void add_sweep_pruning(CLI::App& app);
 
