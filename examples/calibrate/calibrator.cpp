@@ -1,9 +1,5 @@
 #include "calibrate/calibrator.hpp"
 
-#include <algorithm>
-#include <cmath>
-#include <limits>
-
 #include "calibrate/site_work.hpp"
 
 namespace aq::example {
@@ -28,15 +24,6 @@ walk_options in_float(const walk_options& other) {
 
 }  // namespace
 
-double site_report::signal_to_noise_db() const noexcept {
-    double energy = 0.0, error = 0.0;
-    for (const weight_report& w : weights) {
-        energy += w.energy;
-        error += w.by_both;
-    }
-    return error == 0.0 ? std::numeric_limits<double>::infinity() : 10.0 * std::log10(energy / error);
-}
-
 calibrator::calibrator(const models::loaded_model& model, const recipe& wanted, const walk_options& run)
     : model_(model), recipe_(wanted), options_(run) {
     options_.formats.float_weights = true;  // of those that are not packed yet
@@ -46,7 +33,6 @@ calibrator::calibrator(const models::loaded_model& model, const recipe& wanted, 
 }
 
 status calibrator::run(const token_windows& windows, quantized_weights& out, const calibration_events& told) {
-    if (options_.kernels == nullptr) return status::bad_argument;
     const layer_state original{model_.source, {}};
     AQ_TRY(walk_->begin(windows));
     if (float_walk_) AQ_TRY(float_walk_->begin(windows));

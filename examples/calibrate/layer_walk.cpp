@@ -63,9 +63,53 @@ public:
     }
 
     status begin(const token_windows& windows) override {
+        const status begun = try_begin(windows);
+        if (begun != status::ok) windows_.clear();
+        return begun;
+    }
+
+    status set(const layer_state& state) override {
+        if (windows_.empty() || layer_ >= config_.layers) return status::bad_argument;
+        model_config config = config_;
+        config.layers = 1;
+        config.vocabulary = 1;
+        AQ_TRY(profile_.reset(config, state.sites));
+        one_layer only{state.weights, layer_, false};
+        return model_.load(config, options_.formats, only.source(), &profile_);
+    }
+
+    status look(std::size_t window, site where, site_rows& out) override {
+        if (window >= windows_.size() || model_.is_empty()) return status::bad_argument;
+        const window_rows& w = windows_[window];
+        AQ_TRY(copy_.reserve(w.values.size()));
+        std::copy(w.values.begin(), w.values.begin() + w.kept.size() * config_.dim, copy_.begin());
+        out.tokens = w.kept;
+        out.values.reserve(w.kept.size() * std::max(config_.dim, config_.hidden));  // the observer must not fail
+        site_taker taker{where, out};
+        AQ_TRY(run(copy_.data(), out.tokens, taker.observer()));
+        // Sites before the layer prunes have seen all rows, those behind it what is left.
+        if (out.values.size() != out.tokens.size() * out.channels) out.tokens = w.kept;
+        return status::ok;
+    }
+
+    status advance() override {
+        if (model_.is_empty()) return status::bad_argument;
+        for (window_rows& w : windows_) AQ_TRY(run(w.values.data(), w.kept, {}));
+        model_ = {};
+        ++layer_;
+        return status::ok;
+    }
+
+    std::size_t layer() const noexcept override { return layer_; }
+    std::size_t windows() const noexcept override { return windows_.size(); }
+
+private:
+    [[nodiscard]] status try_begin(const token_windows& windows) {
         layer_ = 0;
         windows_.clear();
-        if (windows.empty()) return status::bad_argument;
+        model_ = {};
+        if (options_.kernels == nullptr || windows.empty()) return status::bad_argument;
+        AQ_TRY(validate(options_.formats.pruning, config_.layers));
         transformer<Family> model;
         model_options in_float;
         one_layer first{original_, 0, true};
@@ -84,39 +128,6 @@ public:
                             options_.formats.kv_group);
     }
 
-    status set(const layer_state& state) override {
-        if (layer_ >= config_.layers) return status::bad_argument;
-        model_config config = config_;
-        config.layers = 1;
-        config.vocabulary = 1;
-        AQ_TRY(profile_.reset(config, state.sites));
-        one_layer only{state.weights, layer_, false};
-        return model_.load(config, options_.formats, only.source(), &profile_);
-    }
-
-    status look(std::size_t window, site where, site_rows& out) override {
-        const window_rows& w = windows_[window];
-        AQ_TRY(copy_.reserve(w.values.size()));
-        std::copy(w.values.begin(), w.values.begin() + w.kept.size() * config_.dim, copy_.begin());
-        out.tokens = w.kept;
-        out.values.reserve(w.kept.size() * std::max(config_.dim, config_.hidden));  // the observer must not fail
-        site_taker taker{where, out};
-        AQ_TRY(run(copy_.data(), out.tokens, taker.observer()));
-        // Sites before the layer prunes have seen all rows, those behind it what is left.
-        if (out.values.size() != out.tokens.size() * out.channels) out.tokens = w.kept;
-        return status::ok;
-    }
-
-    status advance() override {
-        for (window_rows& w : windows_) AQ_TRY(run(w.values.data(), w.kept, {}));
-        ++layer_;
-        return status::ok;
-    }
-
-    std::size_t layer() const noexcept override { return layer_; }
-    std::size_t windows() const noexcept override { return windows_.size(); }
-
-private:
     /// The rows x [kept,dim] of one window through the layer; `kept` becomes what is left.
     [[nodiscard]] status run(float* x, std::vector<std::uint32_t>& kept, site_observer observer) {
         AQ_TRY(scratch_.reserve(config_, kept.size()));

@@ -6,6 +6,8 @@
 #include <agilequant/model/linear.hpp>
 #include <agilequant/quant/activation_search.hpp>
 #include <agilequant/quant/gptq.hpp>
+#include <cmath>
+#include <limits>
 #include <vector>
 
 namespace aq::example {
@@ -23,8 +25,9 @@ struct recipe {
     gptq_settings gptq;
     bool refits = true;   ///< weights to the codes of the activations first (quant/refit.hpp), where GPTQ is used
     double follow = 0.5;  ///< refitted to: 0 what enters the quantized model's site, 1 what enters the float model's, or between
-    site_format sites[site_count];  ///< bits and form of the activations, and which are rotated in any case
-    bool tries_rotation = false;    ///< of the others: where the output's error says so
+    site_format
+        sites[site_count];  ///< bits and form of the activations, and which are rotated in any case; clips are searched, or none
+    bool tries_rotation = false;  ///< of the others: where the output's error says so
     exponent_search exponents = exponent_search::none;
     int top_exponent = 6;  ///< the largest K
 };
@@ -54,7 +57,14 @@ struct site_report {
     std::vector<weight_report> weights;
 
     /// Of all outputs, in decibels: what they should be over how far off they are. Infinity where they are not off.
-    [[nodiscard]] double signal_to_noise_db() const noexcept;
+    [[nodiscard]] double signal_to_noise_db() const noexcept {
+        double energy = 0.0, error = 0.0;
+        for (const weight_report& w : weights) {
+            energy += w.energy;
+            error += w.by_both;
+        }
+        return error == 0.0 ? std::numeric_limits<double>::infinity() : 10.0 * std::log10(energy / error);
+    }
 };
 
 }  // namespace aq::example

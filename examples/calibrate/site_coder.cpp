@@ -10,7 +10,8 @@ namespace {
 
 constexpr std::size_t sample_rows = 512;
 
-/// What the search goes through: everything, or, where exponents are not its matter, no clip but that of a fixed scale.
+/// What the search goes through: everything; or, where exponents are not its matter, the uniform quantizer without a clip, of whose scales
+/// only a static one is chosen.
 activation_search_settings settings_of(const recipe& how, const activation_format& wanted) {
     activation_search_settings s;
     s.bits = wanted.bits;

@@ -81,7 +81,7 @@ status site_work::toward_exact(std::size_t window, site_rows& x) {
     const float share = static_cast<float>(recipe_.follow);
     for (std::size_t r = 0; r < x.tokens.size(); ++r) {
         const float* const wanted = exact_.row(x.tokens[r]);  // which is not pruned
-        for (std::size_t c = 0; c < channels_; ++c) x.row(r)[c] += share * (wanted[c] - x.row(r)[c]);
+        for (std::size_t c = 0; c < channels_; ++c) x.row(r)[c] += rounded(share * (wanted[c] - x.row(r)[c]));
     }
     return status::ok;
 }

@@ -128,7 +128,7 @@ int differences(const matrix& a, const matrix& b) {
 
 TEST_CASE("exact: D is the sum of (x - x^) x^^T, however rows are cut into calls") {
     random_source random(171);
-    for (const std::size_t k : sizes{1, 2, 7, 33}) {
+    for (const std::size_t k : sizes{1, 2, 7, 33, 64, 131}) {
         for (const std::size_t rows : sizes{0, 1, 16, 41}) {
             const matrix x = random_matrix(random, rows, k, 2);  // multiples of 2^-15, as is what follows: every sum is exact
             matrix coded = random_matrix(random, rows, k, 3);
@@ -154,6 +154,31 @@ TEST_CASE("exact: D is the sum of (x - x^) x^^T, however rows are cut into calls
             }
             CHECK(wrong == 0);
         }
+    }
+}
+
+TEST_CASE("exact: where sums are rounded, they are added row by row, each product rounded first, by any ranges of channels") {
+    random_source random(177);
+    for (const std::size_t k : sizes{1, 9, 64, 75}) {
+        matrix x = random_matrix(random, 37, k, 1), coded = random_matrix(random, 37, k, 2);
+        for (float& v : x.data) v = std::sin(v);
+        for (float& v : coded.data) v = std::sin(v) * 0x1p-3F;
+        coding_loss loss;
+        REQUIRE(loss.reset(k) == status::ok);
+        for (std::size_t first = 0; first < k;) {
+            const std::size_t last = first + 1 + random.below(k - first);
+            REQUIRE(loss.add(x.view(), coded.view(), first, last) == status::ok);
+            first = last;
+        }
+        int wrong = 0;
+        for (std::size_t i = 0; i < k; ++i) {
+            for (std::size_t j = 0; j < k; ++j) {
+                double sum = 0.0;
+                for (std::size_t r = 0; r < x.rows; ++r) sum += aq::rounded((at(x, r, i) - at(coded, r, i)) * at(coded, r, j));
+                wrong += loss.row(i)[j] == sum ? 0 : 1;
+            }
+        }
+        CHECK(wrong == 0);
     }
 }
 

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstring>
 
 #include "agilequant/core/aligned_buffer.hpp"
 #include "agilequant/core/exact_float.hpp"
@@ -46,14 +47,9 @@ public:
         AQ_TRY(check(x));
         AQ_TRY(check(coded));
         if (x.cols != channels_ || coded.shape() != x.shape() || first > last || last > channels_) return status::bad_shape;
-        for (std::size_t r = 0; r < x.rows; ++r) {
-            for (std::size_t i = first; i < last; ++i) {
-                const float* const c = coded.row(r);
-                const double loss = static_cast<double>(made_finite(x.row(r)[i])) - static_cast<double>(made_finite(c[i]));
-                if (loss == 0.0) continue;
-                double* const sums = sums_.data() + i * channels_;
-                for (std::size_t j = 0; j < channels_; ++j) sums[j] += rounded(loss * static_cast<double>(made_finite(c[j])));
-            }
+        for (std::size_t r = 0; r < x.rows; r += rows_at_once) {
+            const std::size_t rows = std::min(rows_at_once, x.rows - r);
+            add_rows(x.rows_from(r, rows), coded.rows_from(r, rows), first, last);
         }
         return status::ok;
     }
@@ -63,6 +59,47 @@ public:
     [[nodiscard]] const double* row(std::size_t i) const noexcept { return sums_.data() + i * channels_; }
 
 private:
+    static constexpr std::size_t rows_at_once = 16, tile = 64, lanes = 8;
+
+    /// At most rows_at_once rows, a tile of columns at a time so that x^ is converted once, and each sum is fetched once for all rows.
+    void add_rows(matrix_view<const float> x, matrix_view<const float> coded, std::size_t first, std::size_t last) noexcept {
+        double values[rows_at_once][tile], losses[rows_at_once], sums[lanes];
+        for (std::size_t left = 0; left < channels_; left += tile) {
+            const std::size_t width = std::min(tile, channels_ - left);
+            for (std::size_t r = 0; r < x.rows; ++r) {
+                for (std::size_t j = 0; j < tile; ++j)
+                    values[r][j] = j < width ? static_cast<double>(made_finite(coded.row(r)[left + j])) : 0.0;
+            }
+            for (std::size_t i = first; i < last; ++i) {
+                for (std::size_t r = 0; r < x.rows; ++r)
+                    losses[r] = static_cast<double>(made_finite(x.row(r)[i])) - static_cast<double>(made_finite(coded.row(r)[i]));
+                for (std::size_t j = 0; j < width; j += lanes) {
+                    double* const all = sums_.data() + i * channels_ + left + j;
+                    const std::size_t count = std::min(lanes, width - j);
+                    std::copy_n(all, count, sums);
+                    std::fill(sums + count, sums + lanes, 0.0);
+                    add_products(losses, &values[0][j], x.rows, sums);
+                    std::copy_n(sums, count, all);
+                }
+            }
+        }
+    }
+
+    /// sums [lanes] += losses[r] times the lanes of row r, for all rows in their order. In pairs: what rounded() sees is no vector that the
+    /// compiler could make itself.
+    static void add_products(const double* losses, const double* values, std::size_t rows, double* sums) noexcept {
+        typedef double pair __attribute__((vector_size(16)));
+        pair mine[lanes / 2];
+        std::memcpy(mine, sums, sizeof mine);
+        for (std::size_t r = 0; r < rows; ++r) {
+            pair v[lanes / 2];
+            std::memcpy(v, values + r * tile, sizeof v);
+            AQ_UNROLL
+            for (std::size_t l = 0; l < lanes / 2; ++l) mine[l] += rounded(v[l] * losses[r]);
+        }
+        std::memcpy(sums, mine, sizeof mine);
+    }
+
     std::size_t channels_ = 0;
     aligned_buffer<double> sums_;
 };
