@@ -47,7 +47,8 @@ std::size_t rank_of(std::size_t i, std::size_t c, std::size_t all) noexcept { re
 std::vector<std::size_t> descending(const std::vector<float>& values) {
     std::vector<std::size_t> order(values.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
-    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return values[a] > values[b]; });
+    std::sort(order.begin(), order.end(),
+              [&](std::size_t a, std::size_t b) { return values[a] != values[b] ? values[a] > values[b] : a < b; });
     return order;
 }
 

@@ -9,6 +9,7 @@ namespace aq::example {
 void add_generate(CLI::App& app);
 void add_perplexity(CLI::App& app);
 void add_compare(CLI::App& app);
+void add_calibrate(CLI::App& app);
 void add_sweep(CLI::App& app);
 void add_info(CLI::App& app);
 

@@ -36,6 +36,20 @@ std::vector<precision> precisions(const precision& base) {
             make(4, 4, "token", "softmax")};
 }
 
+/// What can still be chosen for a model that is quantized: how attention and its cache are coded.
+std::vector<precision> precisions_of_quantized(const precision& stored) {
+    std::vector<precision> all;
+    for (const char* attention : {"softmax", "log2-ceiling"}) {
+        for (const int kv_bits : {32, 8}) {
+            all.push_back(stored);
+            all.back().attention = attention;
+            all.back().kv_bits = kv_bits;
+            all.back().kv_group = kv_bits == stored.kv_bits ? stored.kv_group : 0;
+        }
+    }
+    return all;
+}
+
 struct speeds {
     double prompt = 0.0, step = 0.0;
     std::size_t cache_bytes = 0;
@@ -89,14 +103,15 @@ void compare_one(const compare_options& o, const models::loaded_model& loaded, p
 
 void compare(const compare_options& o) {
     const kernel_table& kernels = choose(o.common);
-    if (o.common.calibration.empty() && !o.common.model.empty())
-        throw failure("TRIP needs a text to calibrate on: add --calibration FILE to --model");
     const opened_model opened(o.common);
     const models::loaded_model& loaded = *opened;
+    if (o.common.calibration.empty() && !o.common.model.empty() && !loaded.quantized)
+        throw failure("TRIP needs a text to calibrate on: add --calibration FILE to --model");
+    const std::vector<precision> all = loaded.quantized ? precisions_of_quantized(opened.wanted()) : precisions(opened.wanted());
     const auto windows = windows_of(loaded, o.common, o.text, loaded.config.max_length);
     table rows(
         {"precision", "perplexity", "dense, same positions", "% scored", "prompt tok/s", "step tok/s", "weights", "KV cache"});
-    for (const precision& p : precisions(o.common.wanted)) compare_one(o, loaded, p, windows, rows);
+    for (const precision& p : all) compare_one(o, loaded, p, windows, rows);
     std::printf("%s, %zu windows of up to %zu tokens, kernels %s, %zu threads\n\n", loaded.name.c_str(), windows.size(),
                 loaded.config.max_length, kernels.isa, threads_of(o.common).workers);
     rows.print();

@@ -29,7 +29,8 @@ std::string_view trimmed(std::string_view text) {
     return begin == text.npos ? std::string_view() : text.substr(begin, text.find_last_not_of(space) - begin + 1);
 }
 
-/// What stands between separators, without empty texts; all of it where there is no separator.
+}  // namespace
+
 std::vector<std::string_view> texts_of(std::string_view all, std::string_view separator) {
     if (separator.empty()) return {all};
     std::vector<std::string_view> texts;
@@ -40,8 +41,6 @@ std::vector<std::string_view> texts_of(std::string_view all, std::string_view se
     }
     return texts;
 }
-
-}  // namespace
 
 void add_text_options(CLI::App& app, text_options& t) {
     app.add_option("text", t.path, "A text file (default: the embedded model's evaluation text)");

@@ -24,6 +24,9 @@ struct text_options {
 /// Adds the file, --windows and --separator.
 void add_text_options(CLI::App& app, text_options& t);
 
+/// What stands between separators, without empty texts; all of it where there is no separator.
+[[nodiscard]] std::vector<std::string_view> texts_of(std::string_view all, std::string_view separator);
+
 /// Cuts a text into windows of at most `length` targets, each after the model's start mark (without one, a window's first token
 /// is shown but not asked for). `limit`: at most that many windows; 0: all.
 [[nodiscard]] std::vector<text_window> windows_of(const models::loaded_model& model, const token_list& text, std::size_t length,

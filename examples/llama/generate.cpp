@@ -76,7 +76,7 @@ void generate(const generate_options& o) {
     const opened_model opened(o.common);
     const models::loaded_model& loaded = *opened;
     any_model model;
-    build(loaded, o.common.wanted, o.common, model);
+    build(loaded, opened.wanted(), o.common, model);
     any_session session;
     require(session.reset(model, kernels, threads_of(o.common)), "session");
 
@@ -111,7 +111,7 @@ void generate(const generate_options& o) {
     std::printf("\n");
     std::fflush(stdout);
     std::fprintf(stderr, "%s, %s: prompt %zu tokens at %s a second%s, %zu steps at %s a second\n", loaded.name.c_str(),
-                 o.common.wanted.name().c_str(), prompt.size(),
+                 opened.wanted().name().c_str(), prompt.size(),
                  number(static_cast<double>(prompt.size()) / prompt_seconds, 0).c_str(),
                  sparsity > 0.0 ? (" (" + number(100 * sparsity, 1) + " % pruned)").c_str() : "", made,
                  number(static_cast<double>(made) / seconds_since(steps), 0).c_str());

@@ -9,6 +9,11 @@ namespace aq::example {
 
 namespace {
 
+/// Of a quantized model, the size of its file.
+std::size_t stored_bytes(const models::loaded_model& model) {
+    return model.quantized ? model.files.front().bytes().size() : model.weights->stored_bytes();
+}
+
 void info(const settings& s) {
     const kernel_table& kernels = choose(s);
     const opened_model opened(s);
@@ -19,7 +24,8 @@ void info(const settings& s) {
     std::printf("sizes        %zu layers, dimension %zu, hidden %zu, %zu heads of %zu, %zu of keys and values\n", c.layers, c.dim,
                 c.hidden, c.heads, c.head_dim(), c.kv_heads);
     std::printf("vocabulary   %zu tokens, length %zu\n", c.vocabulary, opened.full_length());
-    std::printf("stored       %s\n", bytes_text(loaded.weights->stored_bytes()).c_str());
+    std::printf("stored       %s\n", bytes_text(stored_bytes(loaded)).c_str());
+    if (loaded.quantized) std::printf("made for     %s\n", opened.wanted().name().c_str());
     std::printf("this CPU     ");
     for (const isa_entry& e : isa_entries) std::printf("%s%s  ", e.kernels->isa, e.runs_on(isa::this_cpu()) ? "" : " (absent)");
     std::printf("\nchosen       %s\n", kernels.isa);

@@ -19,12 +19,15 @@ int main(int argc, char** argv) {
         "  llama compare                                   every precision beside float\n"
         "  llama sweep caches                              what a smaller key-value cache costs\n"
         "  llama perplexity novel.txt -w 4 -a 4 --trip token --attention log2-ceiling --kv 8\n"
+        "  llama calibrate -w 4 -a 4 --trip token --rotate search --out austen.aqm\n"
+        "  llama generate --model austen.aqm --prompt \"She \"\n"
         "  llama generate --model stories260K.bin --prompt \"Once upon a time\" --temperature 0\n"
         "`llama COMMAND --help` lists a command's options.");
     try {
         aq::example::add_generate(app);
         aq::example::add_perplexity(app);
         aq::example::add_compare(app);
+        aq::example::add_calibrate(app);
         aq::example::add_sweep(app);
         aq::example::add_info(app);
         app.parse(argc, argv);

@@ -97,11 +97,13 @@ activation_profile calibrate(const models::loaded_model& model, const precision&
 }
 
 void build(const models::loaded_model& model, const precision& p, const activation_profile* profile, any_model& out) {
-    require(out.load(model, options_of(p, model.config), p.uses_trip() ? profile : nullptr), model.name);
+    if (model.quantized) profile = &model.quantized->profile;
+    else if (!p.uses_trip()) profile = nullptr;
+    require(out.load(model, options_of(p, model.config), profile), model.name);
 }
 
 void build(const models::loaded_model& model, const precision& p, const settings& s, any_model& out) {
-    if (!p.uses_trip()) return build(model, p, nullptr, out);
+    if (!p.uses_trip() || model.quantized) return build(model, p, nullptr, out);
     if (s.calibration.empty() && !s.model.empty())
         throw failure("--trip " + p.trip + " needs a text to calibrate on: add --calibration FILE");
     const token_list text =

@@ -5,8 +5,8 @@
 #include <string_view>
 #include <vector>
 
-#include "llama/any_model.hpp"
 #include "llama/settings.hpp"
+#include "models/any_model.hpp"
 
 namespace aq::example {
 

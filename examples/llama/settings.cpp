@@ -122,6 +122,22 @@ std::vector<std::size_t> layers_of(const std::string& text, std::size_t layers) 
     return result;
 }
 
+/// What a quantized model was made for, but for what the command line changes. failure: it asks for other codes.
+precision stored_precision(const models::loaded_model& model, const settings& s) {
+    for (const char* option : {"--weights", "--activations", "--paper-sites", "--group", "--symmetric", "--two-level", "--trip",
+                               "--trip-k", "--outliers"}) {
+        if (s.has(option)) throw failure(std::string(option) + ": " + model.name + " is quantized already");
+    }
+    precision p = model.made_for;
+    if (s.has("--attention")) p.attention = s.wanted.attention;
+    if (s.has("--kv")) p.kv_bits = s.wanted.kv_bits;
+    if (s.has("--kv-group")) p.kv_group = s.wanted.kv_group;
+    if (s.has("--rotate-keys")) p.rotate_keys = s.wanted.rotate_keys;
+    if (s.has("--prune")) p.prune = s.wanted.prune;
+    if (s.has("--prune-layers")) p.prune_layers = s.wanted.prune_layers;
+    return p;
+}
+
 site_format format_of(const precision& p, site s) {
     site_format f;
     f.is_float = p.activation_bits > 8;
@@ -133,15 +149,6 @@ site_format format_of(const precision& p, site s) {
 }
 
 }  // namespace
-
-std::string precision::name() const {
-    std::string text = weight_bits > 8 ? "float" : "W" + std::to_string(weight_bits) + "A" + std::to_string(activation_bits);
-    if (paper_sites) text += " (paper's sites)";
-    if (is_two_level) text += ", two-level";
-    if (uses_trip()) text += " + TRIP";
-    if (attention != "softmax") text += " + " + attention;
-    return prune > 0.0 ? text + ", pruned" : text;
-}
 
 CLI::Validator between(double low, double high) {
     const std::string range = "FLOAT in [" + CLI::detail::to_string(low) + " - " + CLI::detail::to_string(high) + "]";
@@ -155,9 +162,11 @@ CLI::Validator between(double low, double high) {
 }
 
 void add_options(CLI::App& app, settings& s, offered which) {
-    app.add_option("-m,--model", s.model,
-                   "Folder or .safetensors of a LLaMA, OPT or BLOOM as Hugging Face stores it, or a llama2.c .bin (default: the "
-                   "embedded model)");
+    s.command = &app;
+    app.add_option(
+        "-m,--model", s.model,
+        "Folder or .safetensors of a LLaMA, OPT or BLOOM as Hugging Face stores it, a llama2.c .bin, or what `calibrate` wrote "
+        "(default: the embedded model)");
     app.add_option("--tokenizer", s.tokenizer,
                    "llama2.c tokenizer (default: looked for beside the model; a model of 256 tokens needs none)");
     add_outliers(app, s);
@@ -172,6 +181,11 @@ void add_options(CLI::App& app, settings& s, offered which) {
     app.add_option("--isa", s.isa, "Instruction set of the kernels (default: AQ_ISA in the environment, or the best there is)");
 }
 
+bool settings::has(const char* option) const {
+    const CLI::Option* const found = command == nullptr ? nullptr : command->get_option_no_throw(option);
+    return found != nullptr && found->count() > 0;
+}
+
 opened_model::opened_model(const settings& s)
     : model_(s.model.empty() ? embedded_model() : models::load(s.model, s.tokenizer)), full_length_(model_.config.max_length) {
     if (s.context > full_length_) {
@@ -180,7 +194,15 @@ opened_model::opened_model(const settings& s)
     }
     model_.config.max_length = s.context > 0 ? s.context : std::min(full_length_, default_context);
     require(validate(model_.config), model_.name + ": the configuration");
+    wanted_ = model_.quantized ? stored_precision(model_, s) : s.wanted;
     if (s.outliers) outliers_ = fold_outliers(model_, s.outlier_profile);
+}
+
+void opened_model::rotate() {
+    rotation_choice what;
+    what.residual = model_.family != models::family::bloom;  // see can_rotate_residual
+    rotated_ = std::make_unique<rotated_weights>(model_.config, model_.source, what);
+    model_.source = rotated_->source();
 }
 
 const kernel_table& choose(const settings& s) {
@@ -219,7 +241,9 @@ model_options options_of(const precision& p, const model_config& config) {
         o.weights.scales = group_scales::integers;
     }
     for (std::size_t i = 0; i < site_count; ++i) o.sites[i] = format_of(p, static_cast<site>(i));
-    o.coding = codings.at(p.attention);
+    const auto coding = codings.find(p.attention);
+    if (coding == codings.end()) throw failure("--attention " + p.attention + " is no coding of probabilities");
+    o.coding = coding->second;
     o.kv_bits = p.kv_bits;
     if (p.kv_group % kv_step != 0) throw failure("--kv-group " + std::to_string(p.kv_group) + " is not a multiple of 16");
     o.kv_group = p.kv_group;

@@ -9,31 +9,13 @@
 #include <string>
 
 #include "calibrate/outlier_source.hpp"
+#include "calibrate/rotated_weights.hpp"
 #include "models/loaded_model.hpp"
+#include "models/precision.hpp"
 
 namespace aq::example {
 
-/// One precision of a model, as on the command line.
-struct precision {
-    int weight_bits = 16;      ///< 16: float
-    int activation_bits = 16;  ///< 16: float
-    bool paper_sites = false;  ///< 4-bit activations at the paper's three sites only, 8 bits at the attention's input
-    std::size_t group = 64;
-    bool is_symmetric = false;
-    bool is_two_level = false;  ///< group scales are integers over one float a row
-    std::string trip = "none";  ///< none, static, token
-    int trip_k = 3;
-    std::string attention = "softmax";
-    int kv_bits = 32;
-    std::size_t kv_group = 0;
-    std::string rotate_keys = "auto";
-    double prune = 0.0;  ///< share of tokens gone after the last pruning layer
-    std::string prune_layers = "half";
-
-    [[nodiscard]] bool uses_trip() const { return trip != "none"; }
-    /// "W4A8 + log2 half, KV8": for tables and messages.
-    [[nodiscard]] std::string name() const;
-};
+using models::precision;
 
 /// What a model with a longer context is cut to, so that its caches fit an ordinary memory.
 inline constexpr std::size_t default_context = 4096;
@@ -42,11 +24,15 @@ struct settings {
     std::string model, tokenizer;  ///< files; empty: the embedded model
     std::string calibration;       ///< text file for TRIP; empty: the embedded one
     precision wanted;
-    bool outliers = false;        ///< fold outlier channels into the model
-    std::string outlier_profile;  ///< those of this file; empty: made up
-    std::size_t context = 0;      ///< positions; 0: the model's, at most default_context
-    std::size_t threads = 0;      ///< 0: as many as there are cores
-    std::string isa;              ///< empty: AQ_ISA, or the best
+    bool outliers = false;              ///< fold outlier channels into the model
+    std::string outlier_profile;        ///< those of this file; empty: made up
+    std::size_t context = 0;            ///< positions; 0: the model's, at most default_context
+    std::size_t threads = 0;            ///< 0: as many as there are cores
+    std::string isa;                    ///< empty: AQ_ISA, or the best
+    const CLI::App* command = nullptr;  ///< that has the options
+
+    /// Whether an option was given.
+    [[nodiscard]] bool has(const char* option) const;
 };
 
 /// Refuses what is not between the two; CLI::Range lets NaN through.
@@ -66,13 +52,20 @@ class opened_model {
 public:
     explicit opened_model(const settings& s);
     [[nodiscard]] const models::loaded_model& operator*() const noexcept { return model_; }
+    /// What it is to be run at: what the command line says, or, where the model is quantized already, what it was made for, with the attention, the
+    /// cache and the pruning that the command line gives.
+    [[nodiscard]] const precision& wanted() const noexcept { return wanted_; }
+    /// From now on the model computes the same with rotated activations, as far as its family can (calibrate/rotated_weights.hpp).
+    void rotate();
     /// The length that the model was made for.
     [[nodiscard]] std::size_t full_length() const noexcept { return full_length_; }
 
 private:
     models::loaded_model model_;
+    precision wanted_;
     std::size_t full_length_ = 0;
     std::unique_ptr<outlier_source> outliers_;
+    std::unique_ptr<rotated_weights> rotated_;
 };
 
 [[nodiscard]] const kernel_table& choose(const settings& s);

@@ -1,6 +1,5 @@
 #include "llama/sweep.hpp"
 
-#include <cmath>
 #include <cstdio>
 
 #include "llama/commands.hpp"
@@ -26,11 +25,6 @@ evaluation sweep::evaluate(const precision& p, const std::string& label) const {
 void sweep::print_head(const std::string& what) const {
     std::printf("%s, %s, %zu windows of up to %zu tokens, kernels %s, %zu threads\n\n", (*opened_).name.c_str(), what.c_str(),
                 windows_.size(), config().max_length, kernels_.isa, threads_of(common_).workers);
-}
-
-std::string change(double value, double base) {
-    const double hundredths = std::round(1e4 * (value / base - 1)) + 0.0;  // no "-0.00"
-    return (hundredths < 0 ? "" : "+") + number(hundredths / 100, 2) + " %";
 }
 
 void add_sweep(CLI::App& app) {

@@ -16,6 +16,8 @@ class sweep {
 public:
     explicit sweep(const sweep_options& o);
     [[nodiscard]] const model_config& config() const { return (*opened_).config; }
+    /// What all rows have in common.
+    [[nodiscard]] const precision& wanted() const { return opened_.wanted(); }
     [[nodiscard]] const std::vector<text_window>& windows() const { return windows_; }
     /// `label`: what is being done, for the line of progress.
     [[nodiscard]] evaluation evaluate(const precision& p, const std::string& label) const;
@@ -28,9 +30,6 @@ private:
     opened_model opened_;
     std::vector<text_window> windows_;
 };
-
-/// How much more than `base`, as "+0.12 %".
-[[nodiscard]] std::string change(double value, double base);
 
 void add_sweep_caches(CLI::App& app);
 void add_sweep_pruning(CLI::App& app);

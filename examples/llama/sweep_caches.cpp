@@ -56,7 +56,7 @@ void sweep_caches(const sweep_options& o) {
         std::vector<std::string> row{form.name(), std::to_string(bytes),
                                      number(100 * static_cast<double>(bytes) / static_cast<double>(half), 1) + " %"};
         for (std::size_t i = 0; i < codings.size(); ++i) {
-            precision p = o.common.wanted;
+            precision p = all.wanted();
             form.apply_to(p);
             p.attention = codings[i];
             const double perplexity = all.evaluate(p, form.name() + ", " + codings[i]).perplexity();
@@ -65,7 +65,7 @@ void sweep_caches(const sweep_options& o) {
         }
         rows.add(row);
     }
-    all.print_head(o.common.wanted.name());
+    all.print_head(all.wanted().name());
     rows.print();
 }
 

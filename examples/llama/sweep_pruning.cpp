@@ -60,13 +60,15 @@ void sweep_pruning(const pruning_options& o) {
     std::vector<precision> wanted;
     for (const std::string& place : o.places.empty() ? usual_places(layers) : o.places) {
         for (const double share : o.shares) {
-            wanted.push_back(o.common.wanted);
+            wanted.push_back(all.wanted());
             wanted.back().prune = share;
             wanted.back().prune_layers = place;
             static_cast<void>(options_of(wanted.back(), all.config()));  // what is wrong is said before an hour has passed
         }
     }
-    const evaluation dense = all.evaluate(o.common.wanted, "dense");
+    precision undisturbed = all.wanted();
+    undisturbed.prune = 0.0;
+    const evaluation dense = all.evaluate(undisturbed, "dense");
     table rows(
         {"layers", "pruned", "token-layers saved", "scored", "mean position", "perplexity", "dense, same positions", "change"});
     rows.add({"none", number(0, 2), number(0, 1) + " %", number(100, 1) + " %", number(dense.mean_position(), 1),
@@ -78,7 +80,7 @@ void sweep_pruning(const pruning_options& o) {
                   number(100 * e.share(), 1) + " %", number(e.mean_position(), 1), number(e.perplexity(), 4), number(same, 4),
                   change(e.perplexity(), same)});
     }
-    all.print_head(o.common.wanted.name());
+    all.print_head(all.wanted().name());
     rows.print();
     if (o.places.empty()) print_places(layers);
 }

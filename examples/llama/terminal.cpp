@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 namespace aq::example {
@@ -45,6 +46,11 @@ std::string number(double value, int digits) {
     char text[64];
     std::snprintf(text, sizeof text, "%.*f", digits, value);
     return text;
+}
+
+std::string change(double value, double base) {
+    const double hundredths = std::round(1e4 * (value / base - 1)) + 0.0;  // no "-0.00"
+    return (hundredths < 0 ? "" : "+") + number(hundredths / 100, 2) + " %";
 }
 
 std::string bytes_text(std::size_t bytes) {

@@ -38,6 +38,8 @@ private:
 
 /// A number with `digits` places.
 [[nodiscard]] std::string number(double value, int digits);
+/// How much more than `base`, as "+0.12 %".
+[[nodiscard]] std::string change(double value, double base);
 /// Bytes in MB (10^6) or kB.
 [[nodiscard]] std::string bytes_text(std::size_t bytes);
 

@@ -186,6 +186,7 @@ loaded_model load_hugging_face(const named_bytes& config, const named_bytes& ten
     model.eos = std::move(read.eos);
     if (tokenizer) {
         model.tokenizer = make_llama2c_tokenizer(*tokenizer, model.config.vocabulary);
+        model.tokenizer_file = tokenizer->bytes;
     } else {
         model.tokenizer = make_byte_tokenizer();
         if (model.config.vocabulary != model.tokenizer->vocabulary()) {

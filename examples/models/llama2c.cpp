@@ -97,6 +97,7 @@ loaded_model load_llama2c(const named_bytes& file, const named_bytes& tokenizer)
     model.source = model.weights->source();
     model.name = file.name;
     model.tokenizer = make_llama2c_tokenizer(tokenizer, c.vocabulary);
+    model.tokenizer_file = tokenizer.bytes;
     model.bos = 1;
     model.eos = {1, 2};  // its training data has only 1, between texts
     return model;

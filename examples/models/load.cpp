@@ -2,6 +2,7 @@
 
 #include "models/hugging_face.hpp"
 #include "models/llama2c.hpp"
+#include "models/model_file.hpp"
 
 namespace aq::models {
 namespace {
@@ -62,9 +63,11 @@ loaded_model load(const fs::path& path, const fs::path& tokenizer) {
     const fs::file_status kind = fs::status(path, error);
     if (!fs::exists(kind)) fail(path.string(), "there is no such file or folder");
     if (fs::is_directory(kind)) return load_folder(path, path / "model.safetensors", tokenizer);
+    if (mapped_file file(path); is_model_file(file.bytes())) return load_model_file(std::move(file));
     if (path.extension() == ".safetensors") return load_folder(path.parent_path(), path, tokenizer);
     if (path.extension() == ".bin") return load_bin(path, tokenizer);
-    fail(path.string(), "is neither a folder with config.json, nor a .safetensors file, nor a llama2.c .bin");
+    fail(path.string(),
+         "is neither a folder with config.json, nor a .safetensors file, nor a llama2.c .bin, nor a file that calibrating wrote");
 }
 
 }  // namespace aq::models

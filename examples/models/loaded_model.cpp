@@ -12,6 +12,16 @@ const char* name_of(family f) noexcept {
     }
 }
 
+bool has_weight(family f, weight_id id) noexcept {
+    switch (id) {
+        case weight_id::gate: return f == family::llama;
+        case weight_id::positions: return f == family::opt;
+        case weight_id::embedding_norm:
+        case weight_id::embedding_norm_bias: return f == family::bloom;
+        default: return id < weight_id::positions || f != family::llama;  // the others have biases
+    }
+}
+
 std::uint64_t weight_table::stored_bytes() const noexcept {
     std::uint64_t sum = 0;
     for (const auto& layers : weights_) {

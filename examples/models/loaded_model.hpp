@@ -10,7 +10,10 @@
 #include <string_view>
 #include <vector>
 
+#include "models/family.hpp"
 #include "models/mapped_file.hpp"
+#include "models/precision.hpp"
+#include "models/quantized_weights.hpp"
 #include "models/safetensors.hpp"
 #include "models/tokenizer.hpp"
 
@@ -19,9 +22,8 @@ namespace aq::models {
 /// Sizes beyond these are no model but a broken file; below them, every product of two sizes fits 64 bits.
 constexpr std::uint64_t max_size = std::uint64_t{1} << 24, max_layers = 4096;
 
-/// The transformers that the library knows: see model/llama.hpp and its neighbours.
-enum class family { llama, opt, bloom };
-[[nodiscard]] const char* name_of(family f) noexcept;
+/// Whether models of a family have a weight of this kind; a head that is tied counts.
+[[nodiscard]] bool has_weight(family f, weight_id id) noexcept;
 
 /// Which elements of a tensor are a weight: all, or run `part` of every `parts` runs, as where a head's queries, keys and values follow
 /// each other.
@@ -75,6 +77,11 @@ struct loaded_model {
     std::vector<int> eos;                   ///< the tokens that end a text, if any
     std::unique_ptr<weight_table> weights;  ///< what `source` reads
     std::vector<mapped_file> files;         ///< what `weights` points into, unless it was read from memory
+    std::string tokenizer_file;             ///< the contents of llama2.c's, which `tokenizer` was made of; empty: it has none
+
+    /// Where the model was quantized before it was stored: matrices and formats, which `source` delivers, and what for.
+    std::unique_ptr<quantized_weights> quantized;
+    precision made_for;
 
     /// bos, if there is one, and the tokens of the text.
     [[nodiscard]] std::vector<int> encode(std::string_view text) const;

@@ -201,6 +201,21 @@ TEST_CASE("outlier profile: outliers stay in their channels over the layers, and
     CHECK(outliers(0, site::attention) == outliers(0, site::mlp));
 }
 
+TEST_CASE("outlier profile: a channel that is large at one of the norms' sites only keeps its place there") {
+    const channel_maxima profile = profile_of(8, 128, 128, [](std::size_t layer, site where, std::size_t c) {
+        return where == site::mlp && c == 77 ? 30.0F : 1.0F + static_cast<float>((c * 37 + layer * 11) % 128) / 128.0F;
+    });
+    const outlier_factors factors = outliers_like(profile, family::llama, tiny_config(20, 8, 8, 8, 2, 2, 8));
+    const auto place = [&](std::size_t layer) {
+        const std::vector<float>& f = factors.at(layer, site::mlp);
+        return std::max_element(f.begin(), f.end()) - f.begin();
+    };
+    for (std::size_t layer = 0; layer < 8; ++layer) {
+        CHECK(place(layer) == place(0));
+        CHECK(above(factors.at(layer, site::attention), 3.0F) == 0);
+    }
+}
+
 TEST_CASE("outlier profile: dead channels do not count in the median, none shrinks far, and massive tokens are left out") {
     const channel_maxima profile = profile_of(1, 64, 64, [](std::size_t, site, std::size_t c) {
         return c < 40 ? 0.0F : c == 50 ? 1000.0F : 2.0F;  // more dead than alive
@@ -230,6 +245,7 @@ TEST_CASE("outlier profile: made-up factors are of the norms, one 24 and one in 
     CHECK(above(f, 3.9F) == 9);
     CHECK(above(f, 1.4F) == 9);
     CHECK(above(f, 0.7F) == 256);
+    CHECK(std::find(f.begin(), f.end(), 24.0F) - f.begin() == 63);  // of mt19937, whose numbers are the same everywhere
     for (std::size_t layer = 0; layer < 4; ++layer) {
         CHECK(factors.at(layer, site::attention) == f);
         CHECK(factors.at(layer, site::mlp) == f);

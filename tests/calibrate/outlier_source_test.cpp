@@ -169,19 +169,31 @@ TEST_CASE("folded outliers: what belongs to no site is the inner source's, and f
         same += is_same({plain.data.begin(), plain.data.end()}, {changed.data.begin(), changed.data.end()}) ? 1U : 0U;
     }
     CHECK(same == 11);  // embedding, positions, head; the norms of embedding and end, with biases; biases of q, k, o and down
-    for (std::size_t s = 0; s < aq::site_count; ++s) {
-        CAPTURE(s);
-        outlier_factors wrong = factors;
-        wrong.layers[1][s].pop_back();
-        outlier_source of_wrong(c, weights.source(), wrong);
-        aq::opt model;
-        CHECK(model.load(c, {}, of_wrong.source()) == status::bad_shape);
+    const auto read = [&](const outlier_factors& of, weight_id id) {
+        outlier_source source(c, weights.source(), of);
+        const aq::matrix_shape shape = aq::shape_of(c, id);
+        matrix out(shape.rows, shape.cols);
+        return source.source().read(&source, id, 1, out.view());
+    };
+    const struct {
+        site where;
+        std::vector<weight_id> ids;
+    } touched[] = {{site::attention, {weight_id::attention_norm, weight_id::attention_norm_bias, weight_id::q, weight_id::v}},
+                   {site::attention_output, {weight_id::v, weight_id::v_bias, weight_id::o}},
+                   {site::mlp, {weight_id::mlp_norm, weight_id::mlp_norm_bias, weight_id::gate, weight_id::up}},
+                   {site::mlp_middle, {weight_id::up, weight_id::up_bias, weight_id::down}}};
+    for (const auto& t : touched) {
+        for (const weight_id id : t.ids) {
+            CAPTURE(static_cast<int>(id));
+            outlier_factors wrong = factors;
+            wrong.layers[1][static_cast<std::size_t>(t.where)].pop_back();
+            CHECK(read(factors, id) == status::ok);
+            CHECK(read(wrong, id) == status::bad_shape);
+            CHECK(read({}, id) == status::bad_shape);
+        }
     }
-    outlier_factors few = factors;
-    few.layers.pop_back();
-    outlier_source of_few(c, weights.source(), few);
+    CHECK(read({}, weight_id::head) == status::ok);
     aq::opt model;
-    CHECK(model.load(c, {}, of_few.source()) == status::bad_shape);
     weights.fail_from(weights.reads());
     CHECK(model.load(c, {}, folded.source()) == status::source_failed);
 }

@@ -238,6 +238,7 @@ TEST_CASE("pack_file: verify finds what kernels rely on, and what stands where n
     CHECK(verified(sample_b, aq::part_multipliers, 0, byte(0)) == status::bad_file);
     CHECK(verified(sample_b, aq::part_multipliers, 0, byte(1)) == status::ok);
     CHECK(verified(sample_b, aq::part_multipliers, 0, byte(255)) == status::bad_file);
+    CHECK(verified(sample_b, aq::part_multipliers, 0, byte(127)) == status::bad_file);  // times a distance of 2 or more
     CHECK(verified(sample_b, aq::part_multipliers, 5, byte(1)) == status::bad_file);
     CHECK(verified(sample_b, aq::part_scales, 4, nan) == status::bad_file);
     CHECK(verified(sample_b, aq::part_scales, 5, 1.0F) == status::bad_file);

@@ -105,6 +105,29 @@ TEST_CASE("pack_writer: a source that delivers something else ends the writing")
           status::bad_shape);
 }
 
+TEST_CASE("pack_writer: a source that delivers another order of channels, of the same numbers, ends the writing") {
+    const auto packed_with = [](std::size_t channel) {
+        random_source random(1);
+        std::vector<std::uint8_t> exponents(32, 0);
+        exponents[channel] = 1;
+        aq::packed_storage<> packed;
+        REQUIRE(aq::pack(random_matrix(random, 5, 32).view(), {4, true, 0}, exponents.data(), packed) == status::ok);
+        return packed;
+    };
+    const auto get = [](void* self, std::string_view, aq::packed_weights& out) {
+        out = static_cast<aq::packed_storage<>*>(self)->view();
+        return status::ok;
+    };
+    aq::packed_storage<> first = packed_with(7), second = packed_with(8);
+    REQUIRE(first.view().layout.packed == second.view().layout.packed);
+    for (aq::packed_storage<>* delivered : {&first, &second}) {
+        aq::pack_writer writer;
+        REQUIRE(writer.add("w", {5, {4, true, 0}, first.view().layout}, {delivered, get}) == status::ok);
+        byte_vector out;
+        CHECK(writer.write({&out, append_bytes}) == (delivered == &first ? status::ok : status::bad_shape));
+    }
+}
+
 TEST_CASE("pack_writer: what may not be announced") {
     quantizer q;
     aq::pack_writer writer;

@@ -98,6 +98,10 @@ class Use(ProgramTest):
             self.assertRegex(self.output("info", "--isa", isa), rf"chosen +{isa}\b")
             self.assertRegex(self.output("info", isa=isa), rf"chosen +{isa}\b")
 
+    def test_outliers(self):
+        for words in (["--outliers"], ["--outliers", "--threads", 1]):
+            self.assertRegex(self.output("info", *words), r"model +embedded .* with outlier channels\n")
+
     def test_seeds(self):
         words = ["generate", "--context", 80, "-n", 40, "--temperature", 1.2, "--prompt", "She "]
         one, two = self.output(*words, "--seed", 1), self.output(*words, "--seed", 2)
@@ -192,6 +196,7 @@ class Use(ProgramTest):
             (["info", "--isa", "sse9"], ["--isa sse9"]), (["generate", "--isa", "sse9"], ["--isa sse9"]), (["compare", "--isa", "sse9"], ["--isa sse9"]),
             (["perplexity", "-w", 4, "-a", 4, "--trip", "token", "--context", 1], ["calibration"]),
             (["generate", "-w", 4, "--group", 2**63], ["argument"]),
+            (["info", "--outliers", self.text_file("no tensors")], ["text.txt"]), (["info", "--outliers", self.folder / "none"], ["none"]),
             *((["generate", "--isa", isa], ["--isa " + isa, "lacks"]) for isa in absent),
         ):
             with self.subTest(words=words):

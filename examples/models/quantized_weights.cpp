@@ -1,13 +1,13 @@
-#include "calibrate/quantized_weights.hpp"
+#include "models/quantized_weights.hpp"
 
-namespace aq::example {
+namespace aq::models {
 
-const std::vector<linears_of_site>& linears_of(models::family family) {
+const std::vector<linears_of_site>& linears_of(family f) {
     static const linears_of_site attention{site::attention, {weight_id::q, weight_id::k, weight_id::v}},
         output{site::attention_output, {weight_id::o}}, middle{site::mlp_middle, {weight_id::down}};
     static const std::vector<linears_of_site> gated{attention, output, {site::mlp, {weight_id::gate, weight_id::up}}, middle},
         plain{attention, output, {site::mlp, {weight_id::up}}, middle};
-    return family == models::family::llama ? gated : plain;
+    return f == family::llama ? gated : plain;
 }
 
 status quantized_weights::begin(const model_config& config, const weight_source& original) {
@@ -35,4 +35,4 @@ status quantized_weights::packed(void* self, weight_id id, std::size_t layer, pa
     return status::ok;
 }
 
-}  // namespace aq::example
+}  // namespace aq::models

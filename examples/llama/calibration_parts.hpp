@@ -1,0 +1,34 @@
+/// \file
+/// The layers of a calibration that may be broken off: each in a file of its own beside what will become the model's, until that is written.
+#pragma once
+
+#include <filesystem>
+#include <list>
+#include <string>
+
+#include "models/model_file.hpp"
+
+namespace aq::example {
+
+class calibration_parts {
+public:
+    /// For a model that will be written to `path`; `mark` is all that the layers depend on.
+    calibration_parts(const std::filesystem::path& path, std::string mark);
+
+    /// Takes all layers from the first on that are there with this mark; their number.
+    std::size_t resume(const models::loaded_model& model, models::quantized_weights& q);
+    /// Writes a layer, and lets `q` borrow from the file, so that memory holds no layer but the one in work. Throws load_error.
+    void save(const models::loaded_model& model, models::quantized_weights& q, std::size_t layer);
+    /// When the model is written.
+    void remove();
+
+private:
+    [[nodiscard]] std::filesystem::path file_of(std::size_t layer) const;
+    [[nodiscard]] bool take(const models::loaded_model& model, models::quantized_weights& q, std::size_t layer);
+
+    std::filesystem::path folder_;
+    std::string mark_;
+    std::list<models::mapped_file> files_;
+};
+
+}  // namespace aq::example

@@ -1,0 +1,160 @@
+#include <agilequant/pack/file_writer.hpp>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <utility>
+
+#include "models/model_entries.hpp"
+#include "models/model_file.hpp"
+
+namespace aq::models {
+
+namespace {
+
+/// A file that takes its name when it is complete.
+class new_file {
+public:
+    explicit new_file(std::filesystem::path path) : path_(std::move(path)), unfinished_(path_) {
+        unfinished_ += ".unfinished";
+        file_ = std::fopen(unfinished_.c_str(), "wb");
+        if (file_ == nullptr) complain();
+    }
+    ~new_file() {
+        if (file_ == nullptr) return;
+        std::fclose(file_);
+        std::remove(unfinished_.c_str());
+    }
+    new_file(const new_file&) = delete;
+    new_file& operator=(const new_file&) = delete;
+
+    [[nodiscard]] byte_sink sink() noexcept {
+        return {file_, [](void* file, const void* data, std::size_t size) {
+                    return std::fwrite(data, 1, size, static_cast<std::FILE*>(file)) == size ? status::ok : status::source_failed;
+                }};
+    }
+    void finish() {
+        const bool is_written = std::fflush(file_) == 0 && std::ferror(file_) == 0;
+        const bool is_closed = std::fclose(std::exchange(file_, nullptr)) == 0;
+        std::error_code error;
+        if (is_written && is_closed) std::filesystem::rename(unfinished_, path_, error);
+        if (is_written && is_closed && !error) return;
+        complain();
+    }
+    [[noreturn]] void complain() const {
+        const std::string why = std::strerror(errno);
+        std::remove(unfinished_.c_str());
+        fail(path_.string(), "cannot be written: " + why);
+    }
+
+private:
+    std::filesystem::path path_, unfinished_;
+    std::FILE* file_ = nullptr;
+};
+
+/// Delivers the floats of a model while its file is written, one weight at a time.
+struct float_reader {
+    const loaded_model& model;
+    std::vector<float> values;
+    std::vector<std::pair<weight_id, std::size_t>> wanted;
+    std::size_t next = 0;
+
+    static status get(void* self, std::string_view, matrix_view<const float>& out) {
+        auto& r = *static_cast<float_reader*>(self);
+        const auto [id, layer] = r.wanted[r.next++];  // entries are asked for in the order in which they were added
+        AQ_TRY(r.read(id, layer));
+        const matrix_shape shape = shape_of(r.model.config, id);
+        out = {r.values.data(), shape.rows, shape.cols};
+        return status::ok;
+    }
+    [[nodiscard]] status read(weight_id which, std::size_t layer) {
+        const matrix_shape shape = shape_of(model.config, which);
+        values.resize(shape.rows * shape.cols);
+        return model.source.read(model.source.self, which, layer, {values.data(), shape.rows, shape.cols});
+    }
+};
+
+class model_writer {
+public:
+    model_writer(const std::filesystem::path& path, const loaded_model& model, quantized_weights& q)
+        : file_(path), name_(path.string()), model_(model), q_(q), floats_{model, {}, {}, 0} {}
+
+    /// The text must stay until finish().
+    void add_text(const std::string& entry, const std::string& text) { require(writer_.add(entry, text), entry); }
+
+    /// Matrices and formats of a layer.
+    void add_layer(std::size_t layer) {
+        for (const linears_of_site& linears : linears_of(model_.family)) {
+            for (const weight_id id : linears.ids) {
+                const packed_weights& w = q_.at(id, layer);
+                if (w.codes == nullptr) add_floats(id, layer);
+                else require(writer_.add(entry_name(id, layer), w), entry_name(id, layer));
+            }
+        }
+        texts_.push_back(std::make_unique<std::string>(describe_sites(q_.profile, layer)));
+        add_text(sites_entry(layer), *texts_.back());
+    }
+
+    /// Every weight of the family that is no matrix of a layer.
+    void add_others() {
+        for (std::size_t i = 0; i < weight_count; ++i) {
+            const auto id = static_cast<weight_id>(i);
+            if (!has_weight(model_.family, id) || is_matrix_of_layer(id) || (id == weight_id::head && is_tied())) continue;
+            for (std::size_t layer = 0; layer < (is_of_layer(id) ? model_.config.layers : 1); ++layer) add_floats(id, layer);
+        }
+    }
+
+    void finish() {
+        const status s = writer_.write(file_.sink());
+        if (s != status::ok && std::ferror(static_cast<std::FILE*>(file_.sink().self)) != 0) file_.complain();
+        require(s, "writing");
+        file_.finish();
+    }
+
+private:
+    void add_floats(weight_id id, std::size_t layer) {
+        require(writer_.add(entry_name(id, layer), shape_of(model_.config, id), float_source{&floats_, float_reader::get}),
+                entry_name(id, layer));
+        floats_.wanted.emplace_back(id, layer);
+    }
+    /// Whether the head has the embedding's values: what turns the final norm into the head unties them.
+    [[nodiscard]] bool is_tied() {
+        require(floats_.read(weight_id::head, 0), "head");
+        const std::vector<float> head = std::move(floats_.values);
+        require(floats_.read(weight_id::embedding, 0), "embedding");
+        return head == floats_.values;
+    }
+    void require(status s, const std::string& entry) const {
+        if (s != status::ok) fail(inside(name_, entry), message(s));
+    }
+
+    new_file file_;
+    std::string name_;
+    const loaded_model& model_;
+    quantized_weights& q_;
+    pack_writer writer_;
+    float_reader floats_;
+    std::vector<std::unique_ptr<std::string>> texts_;
+};
+
+}  // namespace
+
+void write_model_file(const std::filesystem::path& path, const loaded_model& model, quantized_weights& q,
+                      const precision& made_for) {
+    model_writer writer(path, model, q);
+    const std::string description = describe(model, made_for);
+    writer.add_text(model_entry, description);
+    if (!model.tokenizer_file.empty()) writer.add_text(tokenizer_entry, model.tokenizer_file);
+    writer.add_others();
+    for (std::size_t layer = 0; layer < model.config.layers; ++layer) writer.add_layer(layer);
+    writer.finish();
+}
+
+void write_layer_file(const std::filesystem::path& path, const loaded_model& model, quantized_weights& q, std::size_t layer,
+                      const std::string& mark) {
+    model_writer writer(path, model, q);
+    writer.add_text(mark_entry, mark);
+    writer.add_layer(layer);
+    writer.finish();
+}
+
+}  // namespace aq::models
