@@ -22,14 +22,20 @@ enum class exponent_search {
 struct recipe {
     weight_format weights{4, true, 32, range_search::mean_square, group_scales::floats};
     bool uses_gptq = true;  ///< or round-to-nearest
-    gptq_settings gptq;
-    bool refits = true;   ///< weights to the codes of the activations first (quant/refit.hpp), where GPTQ is used
-    double follow = 0.5;  ///< refitted to: 0 what enters the quantized model's site, 1 what enters the float model's, or between
+    gptq_settings gptq{0.003};
+    bool refits = true;    ///< weights to the codes of the activations first (quant/refit.hpp), where GPTQ is used
+    double follow = 0.25;  ///< refitted to: 0 what enters the quantized model's site, 1 what enters the float model's, or between
     site_format
         sites[site_count];  ///< bits and form of the activations, and which are rotated in any case; clips are searched, or none
-    bool tries_rotation = false;  ///< of the others: where the output's error says so
+    std::vector<site_format> sites_of_layers;  ///< instead: [layers * site_count], or none
+    bool tries_rotation = false;               ///< of the others: where the output's error says so
     exponent_search exponents = exponent_search::none;
     int top_exponent = 6;  ///< the largest K
+
+    [[nodiscard]] const site_format& format(std::size_t layer, site where) const {
+        const auto s = static_cast<std::size_t>(where);
+        return sites_of_layers.empty() ? sites[s] : sites_of_layers[layer * site_count + s];
+    }
 };
 
 /// Squares of the outputs of one matrix on a sample of the site's rows, in double: what they should be, and how far off they are.

@@ -38,7 +38,7 @@ status site_work::run(quantized_weights& out) {
 }
 
 status site_work::choose_coding() {
-    AQ_TRY(coder_.reset(recipe_, recipe_.sites[static_cast<std::size_t>(weights_.where())], channels_));
+    AQ_TRY(coder_.reset(recipe_, recipe_.format(weights_.layer(), weights_.where()), channels_));
     site_rows x;
     for (std::size_t w = 0; w < walks_.model.windows(); ++w) {
         AQ_TRY(walks_.model.look(w, weights_.where(), x));

@@ -1,182 +1,130 @@
-#include <agilequant/core/crc32c.hpp>
-#include <algorithm>
 #include <cstdio>
+#include <fstream>
 #include <memory>
 
-#include "calibrate/calibrator.hpp"
+#include "calibrate/calibration_report.hpp"
+#include "calibrate/site_budget.hpp"
+#include "llama/calibrate_settings.hpp"
 #include "llama/calibration_parts.hpp"
 #include "llama/commands.hpp"
-#include "llama/embedded.hpp"
-#include "llama/evaluate.hpp"
 #include "llama/failure.hpp"
 #include "llama/terminal.hpp"
-#include "models/model_entries.hpp"
 
 namespace aq::example {
 
 namespace {
 
-struct calibrate_options {
-    settings common;
-    std::string out;
-    std::string separator;
-    std::size_t tokens = 16384;
-    bool nearest = false;
-    double damping = 0.01, follow = 0.5;
-    std::string rotate = "none", search = "output";
-};
+constexpr std::size_t share_windows = 4;  ///< that shares of the error are measured on
 
-recipe recipe_of(const calibrate_options& o, const models::loaded_model& model) {
-    const precision& p = o.common.wanted;
-    if (p.weight_bits > 8) throw failure("--weights 16: there is nothing to quantize; it takes 2 to 8");
-    const model_options formats = options_of(p, model.config);
-    recipe r;
-    r.weights = formats.weights;
-    r.weights.range = range_search::mean_square;
-    r.uses_gptq = !o.nearest;
-    r.gptq.damping = o.damping;
-    r.refits = o.follow > 0.0 || p.activation_bits <= 8;
-    r.follow = o.follow;
-    for (std::size_t i = 0; i < site_count; ++i) {
-        r.sites[i] = formats.sites[i];
-        const bool is_middle = static_cast<site>(i) == site::mlp_middle;
-        r.sites[i].is_rotated = o.rotate == "all" || (is_middle && (o.rotate == "middle" || o.rotate == "folded"));
+void show(progress& line, double share_done) { line.show(static_cast<std::size_t>(1e4 * share_done), 10000); }
+
+/// One model on its way to a file.
+class calibration {
+public:
+    explicit calibration(const calibrate_options& o)
+        : options_(o),
+          opened_(o.common),
+          kernels_(choose(o.common)),
+          run_{options_of(o.common.wanted, model().config), &kernels_, threads_of(o.common)} {
+        if (model().quantized) throw failure(model().name + " is quantized already");
+        if (o.rotate == "folded") opened_.rotate();
+        recipe_ = recipe_of(o, model());
+        windows_ = windows_of(o, model());
+        require(quantized_.begin(model().config, model().source), "calibration");
     }
-    r.tries_rotation = o.rotate == "search";
-    if (p.uses_trip()) r.exponents = o.search == "paper" ? exponent_search::paper : exponent_search::output;
-    r.top_exponent = p.trip_k;
-    return r;
-}
 
-/// Everything that a layer's codes depend on, as text.
-std::string mark_of(const calibrate_options& o, const models::loaded_model& model, const token_windows& windows) {
-    std::uint32_t sum = 0;
-    for (const auto& w : windows) sum = crc32c(sum, w.data(), w.size() * sizeof w[0]);
-    const precision& p = o.common.wanted;
-    std::string text = model.name;
-    const auto add = [&](const std::string& item) { text += " " + item; };
-    for (const double v : {o.damping, o.follow, p.prune}) add(number(v, 9));
-    for (const std::size_t v : {model.config.max_length, windows.size(), std::size_t{sum}, p.group, p.kv_group})
-        add(std::to_string(v));
-    for (const int v : {p.weight_bits, p.activation_bits, p.trip_k, p.kv_bits, int{p.paper_sites}, int{p.is_symmetric},
-                        int{p.is_two_level}, int{o.nearest}})
-        add(std::to_string(v));
-    for (const std::string& v : {p.trip, p.attention, p.rotate_keys, p.prune_layers, o.rotate, o.search}) add(v);
-    return text;
-}
-
-/// The text that is learned from, in runs of the model's length.
-token_windows calibration_windows(const calibrate_options& o, const models::loaded_model& model) {
-    const settings& s = o.common;
-    if (s.calibration.empty() && !s.model.empty())
-        throw failure("a text to calibrate on is needed with --model: add --calibration FILE");
-    const std::string text = s.calibration.empty() ? std::string(calibration_text()) : read_file(s.calibration);
-    token_windows windows;
-    std::size_t taken = 0;
-    for (const std::string_view part : texts_of(text, o.separator)) {
-        for (text_window& w : windows_of(model, tokens_of(model, part), model.config.max_length, 0)) {
-            if (taken >= o.tokens) return windows;
-            w.inputs.resize(std::min(w.inputs.size(), o.tokens - taken));
-            taken += w.inputs.size();
-            windows.push_back(std::move(w.inputs));
-        }
+    void run() {
+        calibration_parts parts(options_.out, mark_of(options_, model(), windows_));
+        plan();
+        quantize(parts);
+        models::write_model_file(options_.out, model(), quantized_, options_.common.wanted);
+        parts.remove();
+        measure();
+        tell();
     }
-    if (windows.empty()) throw failure("calibration: the text is empty");
-    return windows;
-}
 
-std::string codes_of(const site_report& r) {
-    const activation_format& a = r.coding.format.activations;
-    std::string text = r.coding.format.is_rotated ? "rotated" : "";
-    const auto add = [&](const std::string& item) { text += (text.empty() ? "" : ", ") + item; };
-    if (r.coding.format.is_float) return text;
-    if (r.coding.top_exponent > 0) add("K " + std::to_string(r.coding.top_exponent));
-    if (a.is_static) add("static");
-    else if (a.clip < 1.0F) add("clip " + number(static_cast<double>(a.clip), 2));
-    return text;
-}
+private:
+    [[nodiscard]] const models::loaded_model& model() const { return *opened_; }
+    [[nodiscard]] token_windows few_windows() const {
+        return {windows_.begin(), windows_.begin() + static_cast<std::ptrdiff_t>(std::min(windows_.size(), share_windows))};
+    }
 
-/// One row a site.
-void add_row(const site_report& r, table& rows) {
-    const activation_format& a = r.coding.format.activations;
-    double by_nearest = 0.0, by_both = 0.0;
-    for (const weight_report& w : r.weights) by_nearest += w.by_nearest, by_both += w.by_both;
-    rows.add({std::to_string(r.layer), models::name_of(r.where), r.coding.format.is_float ? "float" : std::to_string(a.bits),
-              codes_of(r), number(static_cast<double>(r.range.low), 2) + " to " + number(static_cast<double>(r.range.high), 2),
-              number(r.signal_to_noise_db(), 1), by_nearest == 0.0 ? "" : number(by_both / by_nearest, 2)});
-}
+    /// Which sites get 8 bits.
+    void plan() {
+        if (options_.budget == 0.0) return;
+        progress shown("choosing widths");
+        site_budget budget;
+        require(
+            plan_budget(model(), recipe_, options_.budget, few_windows(), run_, budget, [&](double done) { show(shown, done); }),
+            "--budget");
+        recipe_.sites_of_layers = budget.sites;
+        budget_ = "activations of " + number(budget.bits_per_mac, 2) +
+                  " bits a multiply-add; KL from float before calibrating: " + number(budget.kl_high, 4) +
+                  " nats a token with 8 bits everywhere, " + number(budget.kl_chosen, 4) + " so, " + number(budget.kl_low, 4) +
+                  " with 4\n";
+    }
 
-void calibrate(const calibrate_options& o) {
-    const kernel_table& kernels = choose(o.common);
-    opened_model opened(o.common);
-    const models::loaded_model& model = *opened;
-    if (model.quantized) throw failure(model.name + " is quantized already");
-    if (o.rotate == "folded") opened.rotate();
-    const recipe how = recipe_of(o, model);
-    const token_windows windows = calibration_windows(o, model);
-    walk_options run;
-    run.formats = options_of(o.common.wanted, model.config);
-    run.kernels = &kernels;
-    run.threads = threads_of(o.common);
-
-    models::quantized_weights q;
-    require(q.begin(model.config, model.source), "calibration");
-    calibration_parts parts(o.out, mark_of(o, model, windows));
-    if (const std::size_t done = parts.resume(model, q); done > 0)
-        std::fprintf(stderr, "%zu of %zu layers are there from a run that was broken off\n", done, model.config.layers);
-    table rows({"layer", "site", "bits", "coding", "range", "signal/noise dB", "error over nearest"});
-    {
+    void quantize(calibration_parts& parts) {
+        if (const std::size_t done = parts.resume(model(), quantized_, report_.sites); done > 0)
+            std::fprintf(stderr, "%zu of %zu layers are there from a run that was broken off\n", done, model().config.layers);
         progress shown("calibrating");
         calibration_events told;
-        told.site = [&](const site_report& r) { add_row(r, rows); };
-        told.layer = [&](std::size_t layer) { return parts.save(model, q, layer), status::ok; };
-        told.progress = [&](double share) { shown.show(static_cast<std::size_t>(1e4 * share), 10000); };
-        require(calibrator(model, how, run).run(windows, q, told), "calibration");
+        told.site = [&](const site_report& r) { report_.sites.push_back(r); };
+        told.layer = [&](std::size_t layer) { return parts.save(model(), quantized_, layer, report_.sites), status::ok; };
+        told.progress = [&](double done) { show(shown, done); };
+        require(calibrator(model(), recipe_, run_).run(windows_, quantized_, told), "calibration");
     }
-    models::write_model_file(o.out, model, q, o.common.wanted);
-    parts.remove();
-    std::printf("%s, %s, on %zu windows\n\n", model.name.c_str(), o.common.wanted.name().c_str(), windows.size());
-    rows.print();
-    std::printf("\n%s: %s\n", o.out.c_str(), bytes_text(std::filesystem::file_size(o.out)).c_str());
-}
+
+    /// What each site adds to the distance from the float model.
+    void measure() {
+        if (options_.report.empty()) return;
+        progress shown("measuring sites");
+        output_distance distance;
+        require(distance.begin(model(), few_windows(), run_), "report");
+        activation_profile in_float;
+        require(in_float.reset(model().config), "report");
+        require(measure_shares(distance, {model().source, &in_float}, {quantized_.source(), &quantized_.profile}, report_.shares,
+                               [&](double done) { show(shown, done); }),
+                "report");
+    }
+
+    void tell() {
+        report_.model = model().name;
+        report_.family = model().family;
+        report_.weights = recipe_.weights;
+        report_.uses_gptq = recipe_.uses_gptq;
+        const auto rows = table_of(report_);
+        table shown(rows.front());
+        for (std::size_t i = 1; i < rows.size(); ++i) shown.add(rows[i]);
+        std::printf("%s, %s, on %zu windows\n%s\n", model().name.c_str(), options_.common.wanted.name().c_str(), windows_.size(),
+                    budget_.c_str());
+        shown.print();
+        std::printf("\n%s: %s\n", options_.out.c_str(), bytes_text(std::filesystem::file_size(options_.out)).c_str());
+        if (options_.report.empty()) return;
+        std::ofstream out(options_.report);
+        if (!(out << json_of(report_)).flush()) throw failure(options_.report + ": cannot be written");
+    }
+
+    const calibrate_options& options_;
+    opened_model opened_;
+    const kernel_table& kernels_;
+    walk_options run_;
+    recipe recipe_;
+    token_windows windows_;
+    models::quantized_weights quantized_;
+    calibration_report report_;
+    std::string budget_;
+};
 
 }  // namespace
 
 void add_calibrate(CLI::App& app) {
     auto o = std::make_shared<calibrate_options>();
-    o->common.wanted.weight_bits = 4;
-    o->common.wanted.activation_bits = 8;
     CLI::App& command = *app.add_subcommand(
         "calibrate",
         "Quantize a model on a text, by GPTQ, layer by layer, into one file; a run that is broken off goes on where it was");
-    command.add_option("-o,--out", o->out, "The file to write")->required();
-    command.add_option("--tokens", o->tokens, "Learn from that many tokens")->check(CLI::PositiveNumber)->capture_default_str();
-    command.add_option(
-        "--separator", o->separator,
-        "What stands between the texts of the file, each of which begins a window (default: the file is one text)");
-    command.add_flag("--nearest", o->nearest, "Round weights to nearest, not by GPTQ");
-    command.add_option("--damping", o->damping, "GPTQ's, as a share of the mean diagonal of its Hessian")
-        ->check(between(0.0, 10.0))
-        ->capture_default_str();
-    command
-        .add_option("--follow", o->follow,
-                    "Refit weights, before they are rounded, to what enters the quantized model's layer, 0, or the float "
-                    "model's, 1, or between")
-        ->check(between(0.0, 1.0))
-        ->capture_default_str();
-    command
-        .add_option("--rotate", o->rotate,
-                    "Sites whose activations are rotated by a Hadamard matrix: the MLP's middle, all, or where the output's "
-                    "error says so")
-        ->check(CLI::IsMember({"none", "middle", "folded", "all", "search"}))
-        ->capture_default_str();
-    command
-        .add_option("--search", o->search,
-                    "TRIP's exponents and --trip-k at most: by the error of each site's output; or as in the paper")
-        ->check(CLI::IsMember({"output", "paper"}))
-        ->capture_default_str();
-    add_options(command, o->common, offered::pruning);
-    command.callback([o] { calibrate(*o); });
+    add_options(command, *o);
+    command.callback([o] { calibration(*o).run(); });
 }
 
 }  // namespace aq::example

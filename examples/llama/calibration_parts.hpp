@@ -6,6 +6,7 @@
 #include <list>
 #include <string>
 
+#include "calibrate/recipe.hpp"
 #include "models/model_file.hpp"
 
 namespace aq::example {
@@ -15,15 +16,18 @@ public:
     /// For a model that will be written to `path`; `mark` is all that the layers depend on.
     calibration_parts(const std::filesystem::path& path, std::string mark);
 
-    /// Takes all layers from the first on that are there with this mark; their number.
-    std::size_t resume(const models::loaded_model& model, models::quantized_weights& q);
-    /// Writes a layer, and lets `q` borrow from the file, so that memory holds no layer but the one in work. Throws load_error.
-    void save(const models::loaded_model& model, models::quantized_weights& q, std::size_t layer);
+    /// Takes all layers from the first on that are there with this mark, and what was reported of their sites; their number.
+    std::size_t resume(const models::loaded_model& model, models::quantized_weights& q, std::vector<site_report>& sites);
+    /// Writes a layer and what is reported of it, and lets `q` borrow from the file, so that memory holds no layer but the one in work. Throws
+    /// load_error, failure.
+    void save(const models::loaded_model& model, models::quantized_weights& q, std::size_t layer,
+              const std::vector<site_report>& sites);
     /// When the model is written.
     void remove();
 
 private:
     [[nodiscard]] std::filesystem::path file_of(std::size_t layer) const;
+    [[nodiscard]] std::filesystem::path report_of(std::size_t layer) const;
     [[nodiscard]] bool take(const models::loaded_model& model, models::quantized_weights& q, std::size_t layer);
 
     std::filesystem::path folder_;

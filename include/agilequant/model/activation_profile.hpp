@@ -24,6 +24,7 @@ public:
     [[nodiscard]] bool fits(const model_config& c) const noexcept {
         return formats_.size() == c.layers * site_count && dim_ == c.dim && hidden_ == c.hidden;
     }
+    [[nodiscard]] std::size_t layers() const noexcept { return formats_.size() / site_count; }
     [[nodiscard]] std::size_t channels(site s) const noexcept { return s == site::mlp_middle ? hidden_ : dim_; }
     [[nodiscard]] std::uint8_t* exponents(std::size_t layer, site s) noexcept { return exponents_.data() + place(layer, s); }
     [[nodiscard]] const std::uint8_t* exponents(std::size_t layer, site s) const noexcept {
