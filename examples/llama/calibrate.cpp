@@ -38,9 +38,9 @@ public:
         plan();
         quantize(parts);
         models::write_model_file(options_.out, model(), quantized_, options_.common.wanted);
-        parts.remove();
         measure();
         tell();
+        parts.remove();  // which have the matrices
     }
 
 private:
