@@ -68,7 +68,8 @@ public:
             if (reports != nullptr) reports->push_back(r);
         };
         aq::example::calibrator all(
-            model_, how, {options_of(p, model_.config), &aq::example::choose(serial_settings()), aq::serial_executor()});
+            model_, how,
+            {aq::example::options_of(p, model_.config), &aq::example::choose(serial_settings()), aq::serial_executor()});
         REQUIRE(all.run(calibration_, out, told) == aq::status::ok);
         model_.source = out.source();
         const double found = model_case{model_, texts_, {}}.evaluate(p, out.profile, "calibrated").perplexity();
