@@ -1,8 +1,10 @@
 // What calibrating is worth on real models: the error of every layer, and perplexity.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
+#include <utility>
 
 #include "calibrate/calibrator.hpp"
 #include "llama/embedded.hpp"
