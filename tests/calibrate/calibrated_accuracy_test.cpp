@@ -1,8 +1,10 @@
 // What calibrating is worth on real models: the error of every layer, and perplexity.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
+#include <utility>
 
 #include "calibrate/calibrator.hpp"
 #include "llama/embedded.hpp"
@@ -68,7 +70,8 @@ public:
             if (reports != nullptr) reports->push_back(r);
         };
         aq::example::calibrator all(
-            model_, how, {options_of(p, model_.config), &aq::example::choose(serial_settings()), aq::serial_executor()});
+            model_, how,
+            {aq::example::options_of(p, model_.config), &aq::example::choose(serial_settings()), aq::serial_executor()});
         REQUIRE(all.run(calibration_, out, told) == aq::status::ok);
         model_.source = out.source();
         const double found = model_case{model_, texts_, {}}.evaluate(p, out.profile, "calibrated").perplexity();
