@@ -1,7 +1,10 @@
 #include <agilequant/core/crc32c.hpp>
+#include <agilequant/version.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
+#include <sstream>
 
 #include "calibrate/calibrator.hpp"
 #include "llama/calibration_parts.hpp"
@@ -48,21 +51,26 @@ recipe recipe_of(const calibrate_options& o, const models::loaded_model& model) 
     return r;
 }
 
+std::uint32_t checksum(const token_windows& windows) {
+    std::uint32_t sum = 0;
+    for (const auto& w : windows) {
+        const std::size_t size = w.size();
+        sum = crc32c(crc32c(sum, &size, sizeof size), w.data(), size * sizeof w[0]);
+    }
+    return sum;
+}
+
 /// Everything that a layer's codes depend on, as text.
 std::string mark_of(const calibrate_options& o, const models::loaded_model& model, const token_windows& windows) {
-    std::uint32_t sum = 0;
-    for (const auto& w : windows) sum = crc32c(sum, w.data(), w.size() * sizeof w[0]);
-    const precision& p = o.common.wanted;
-    std::string text = model.name;
-    const auto add = [&](const std::string& item) { text += " " + item; };
-    for (const double v : {o.damping, o.follow, p.prune}) add(number(v, 9));
-    for (const std::size_t v : {model.config.max_length, windows.size(), std::size_t{sum}, p.group, p.kv_group})
-        add(std::to_string(v));
-    for (const int v : {p.weight_bits, p.activation_bits, p.trip_k, p.kv_bits, int{p.paper_sites}, int{p.is_symmetric},
-                        int{p.is_two_level}, int{o.nearest}})
-        add(std::to_string(v));
-    for (const std::string& v : {p.trip, p.attention, p.rotate_keys, p.prune_layers, o.rotate, o.search}) add(v);
-    return text;
+    const std::string profile = o.common.outlier_profile.empty() ? "" : read_file(o.common.outlier_profile);
+    std::ostringstream text;
+    text.precision(17);
+    text << AQ_VERSION_MAJOR << '.' << AQ_VERSION_MINOR << '.' << AQ_VERSION_PATCH << ' ' << o.nearest << ' ' << o.damping << ' '
+         << o.follow << ' ' << o.rotate << ' ' << o.search << ' ' << o.common.outliers << ' '
+         << crc32c(0, profile.data(), profile.size()) << ' ' << windows.size() << ' ' << checksum(windows) << ' '
+         << model.weights->checksum() << '\n'
+         << models::describe(model, o.common.wanted);
+    return text.str();
 }
 
 /// The text that is learned from, in runs of the model's length.
@@ -96,7 +104,7 @@ std::string codes_of(const site_report& r) {
     return text;
 }
 
-/// One row a site.
+/// The row of a site.
 void add_row(const site_report& r, table& rows) {
     const activation_format& a = r.coding.format.activations;
     double by_nearest = 0.0, by_both = 0.0;
@@ -108,6 +116,7 @@ void add_row(const site_report& r, table& rows) {
 
 void calibrate(const calibrate_options& o) {
     const kernel_table& kernels = choose(o.common);
+    if (o.out.empty() || std::filesystem::is_directory(o.out)) throw failure("--out '" + o.out + "' is no name for a file");
     opened_model opened(o.common);
     const models::loaded_model& model = *opened;
     if (model.quantized) throw failure(model.name + " is quantized already");
@@ -133,8 +142,9 @@ void calibrate(const calibrate_options& o) {
         told.progress = [&](double share) { shown.show(static_cast<std::size_t>(1e4 * share), 10000); };
         require(calibrator(model, how, run).run(windows, q, told), "calibration");
     }
+    opened.restore_length();
     models::write_model_file(o.out, model, q, o.common.wanted);
-    parts.remove();
+    parts.remove(model.config.layers);
     std::printf("%s, %s, on %zu windows\n\n", model.name.c_str(), o.common.wanted.name().c_str(), windows.size());
     rows.print();
     std::printf("\n%s: %s\n", o.out.c_str(), bytes_text(std::filesystem::file_size(o.out)).c_str());
@@ -166,8 +176,8 @@ void add_calibrate(CLI::App& app) {
         ->capture_default_str();
     command
         .add_option("--rotate", o->rotate,
-                    "Sites whose activations are rotated by a Hadamard matrix: the MLP's middle, all, or where the output's "
-                    "error says so")
+                    "Sites whose activations are rotated by a Hadamard matrix: the MLP's middle; that, and the others by "
+                    "folding; all; or where the output's error says so")
         ->check(CLI::IsMember({"none", "middle", "folded", "all", "search"}))
         ->capture_default_str();
     command
