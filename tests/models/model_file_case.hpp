@@ -3,6 +3,7 @@
 #pragma once
 
 #include <doctest/doctest.h>
+#include <agilequant/pack/file_writer.hpp>
 
 #include <string>
 #include <vector>
@@ -63,7 +64,7 @@ private:
     /// Static, clipped, float and plain; two of them rotated. Exponents where the site is packed throughout: files have them in the matrices.
     void pack_layer(std::size_t layer, is_float_matrix stays_float) {
         using aq::site;
-        aq::site_format *const format[] = {&q.profile.format(layer, site::attention),
+        aq::site_format* const format[] = {&q.profile.format(layer, site::attention),
                                            &q.profile.format(layer, site::attention_output), &q.profile.format(layer, site::mlp),
                                            &q.profile.format(layer, site::mlp_middle)};
         const float shift = static_cast<float>(layer) * 0.0625F;

@@ -70,9 +70,9 @@ void check_same_model(const loaded_model& a, const loaded_model& b) {
     CHECK(a.name == b.name);
     CHECK(a.family == b.family);
     const aq::model_config &x = a.config, &y = b.config;
-    for (const auto field : {&aq::model_config::vocabulary, &aq::model_config::dim, &aq::model_config::hidden,
-                             &aq::model_config::layers, &aq::model_config::heads, &aq::model_config::kv_heads,
-                             &aq::model_config::max_length})
+    for (const auto field :
+         {&aq::model_config::vocabulary, &aq::model_config::dim, &aq::model_config::hidden, &aq::model_config::layers,
+          &aq::model_config::heads, &aq::model_config::kv_heads, &aq::model_config::max_length})
         CHECK(x.*field == y.*field);
     CHECK(has_same_bits(x.rope_theta, y.rope_theta));
     CHECK(has_same_bits(x.norm_eps, y.norm_eps));
