@@ -1,4 +1,5 @@
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 
@@ -26,6 +27,7 @@ public:
           opened_(o.common),
           kernels_(choose(o.common)),
           run_{options_of(o.common.wanted, model().config), &kernels_, threads_of(o.common)} {
+        if (o.out.empty() || std::filesystem::is_directory(o.out)) throw failure("--out '" + o.out + "' is no name for a file");
         if (model().quantized) throw failure(model().name + " is quantized already");
         if (o.rotate == "folded") opened_.rotate();
         recipe_ = recipe_of(o, model());
@@ -37,10 +39,11 @@ public:
         calibration_parts parts(options_.out, mark_of(options_, model(), windows_));
         plan();
         quantize(parts);
-        models::write_model_file(options_.out, model(), quantized_, options_.common.wanted);
         measure();
+        opened_.restore_length();
+        models::write_model_file(options_.out, model(), quantized_, options_.common.wanted);
+        parts.remove(model().config.layers);
         tell();
-        parts.remove();  // which have the matrices
     }
 
 private:

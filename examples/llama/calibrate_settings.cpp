@@ -1,14 +1,30 @@
 #include "llama/calibrate_settings.hpp"
 
 #include <agilequant/core/crc32c.hpp>
+#include <agilequant/version.hpp>
 #include <algorithm>
+#include <sstream>
 
 #include "llama/embedded.hpp"
 #include "llama/evaluate.hpp"
 #include "llama/failure.hpp"
 #include "llama/terminal.hpp"
+#include "models/model_entries.hpp"
 
 namespace aq::example {
+
+namespace {
+
+std::uint32_t checksum(const token_windows& windows) {
+    std::uint32_t sum = 0;
+    for (const auto& w : windows) {
+        const std::size_t size = w.size();
+        sum = crc32c(crc32c(sum, &size, sizeof size), w.data(), size * sizeof w[0]);
+    }
+    return sum;
+}
+
+}  // namespace
 
 recipe recipe_of(const calibrate_options& o, const models::loaded_model& model) {
     const precision& p = o.common.wanted;
@@ -35,19 +51,15 @@ recipe recipe_of(const calibrate_options& o, const models::loaded_model& model) 
 }
 
 std::string mark_of(const calibrate_options& o, const models::loaded_model& model, const token_windows& windows) {
-    std::uint32_t sum = 0;
-    for (const auto& w : windows) sum = crc32c(sum, w.data(), w.size() * sizeof w[0]);
-    const precision& p = o.common.wanted;
-    std::string text = model.name;
-    const auto add = [&](const std::string& item) { text += " " + item; };
-    for (const double v : {o.damping, o.follow, o.budget, p.prune}) add(number(v, 9));
-    for (const std::size_t v : {model.config.max_length, windows.size(), std::size_t{sum}, p.group, p.kv_group})
-        add(std::to_string(v));
-    for (const int v : {p.weight_bits, p.activation_bits, p.trip_k, p.kv_bits, int{p.paper_sites}, int{p.is_symmetric},
-                        int{p.is_two_level}, int{o.nearest}})
-        add(std::to_string(v));
-    for (const std::string& v : {p.trip, p.attention, p.rotate_keys, p.prune_layers, o.rotate, o.search}) add(v);
-    return text;
+    const std::string profile = o.common.outlier_profile.empty() ? "" : read_file(o.common.outlier_profile);
+    std::ostringstream text;
+    text.precision(17);
+    text << AQ_VERSION_MAJOR << '.' << AQ_VERSION_MINOR << '.' << AQ_VERSION_PATCH << ' ' << o.nearest << ' ' << o.damping << ' '
+         << o.follow << ' ' << o.budget << ' ' << o.rotate << ' ' << o.search << ' ' << o.common.outliers << ' '
+         << crc32c(0, profile.data(), profile.size()) << ' ' << windows.size() << ' ' << checksum(windows) << ' '
+         << model.weights->checksum() << '\n'
+         << models::describe(model, o.common.wanted);
+    return text.str();
 }
 
 token_windows windows_of(const calibrate_options& o, const models::loaded_model& model) {

@@ -1,5 +1,5 @@
 /// \file
-/// The layers of a calibration that may be broken off: each in a file of its own beside what will become the model's, until that is written.
+/// The layers of a calibration that may be broken off: until the model is written to OUT, each is a file of its own in OUT.parts.
 #pragma once
 
 #include <filesystem>
@@ -13,7 +13,7 @@ namespace aq::example {
 
 class calibration_parts {
 public:
-    /// For a model that will be written to `path`; `mark` is all that the layers depend on.
+    /// For a model that will be written to `path`; `mark` is all that the layers depend on. Makes the folder, or throws failure.
     calibration_parts(const std::filesystem::path& path, std::string mark);
 
     /// Takes all layers from the first on that are there with this mark, and what was reported of their sites; their number.
@@ -22,8 +22,8 @@ public:
     /// load_error, failure.
     void save(const models::loaded_model& model, models::quantized_weights& q, std::size_t layer,
               const std::vector<site_report>& sites);
-    /// When the model is written.
-    void remove();
+    /// The files, of that many layers, and the folder. What was taken stays mapped as long as this lives.
+    void remove(std::size_t layers);
 
 private:
     [[nodiscard]] std::filesystem::path file_of(std::size_t layer) const;

@@ -36,11 +36,12 @@ std::vector<precision> precisions(const precision& base) {
             make(4, 4, "token", "softmax")};
 }
 
-/// What can still be chosen for a model that is quantized: how attention and its cache are coded.
+/// What it was made for, and what can still be chosen for a model that is quantized: how attention and its cache are coded.
 std::vector<precision> precisions_of_quantized(const precision& stored) {
-    std::vector<precision> all;
+    std::vector<precision> all{stored};
     for (const char* attention : {"softmax", "log2-ceiling"}) {
         for (const int kv_bits : {32, 8}) {
+            if (attention == stored.attention && kv_bits == stored.kv_bits) continue;
             all.push_back(stored);
             all.back().attention = attention;
             all.back().kv_bits = kv_bits;
@@ -92,10 +93,11 @@ void compare_one(const compare_options& o, const models::loaded_model& loaded, p
         build(loaded, p, o.common, model);
         any_session session;
         require(session.reset(model, choose(o.common), threads_of(o.common)), "session");
-        const evaluation e = evaluate(session, windows, p.name());
+        const std::string name = loaded.quantized ? p.name() + ", KV" + std::to_string(p.kv_bits) : p.name();
+        const evaluation e = evaluate(session, windows, name);
         if (prune == 0.0) dense = e;
         const speeds s = time_session(session, windows.front(), o.steps);
-        out.add({p.name(), number(e.perplexity(), 4), number(dense.perplexity_where(e), 4), number(100 * e.share(), 1),
+        out.add({name, number(e.perplexity(), 4), number(dense.perplexity_where(e), 4), number(100 * e.share(), 1),
                  number(s.prompt, 0), number(s.step, 0), bytes_text(model.bytes()), bytes_text(s.cache_bytes)});
         if (o.prune <= 0.0) return;
     }

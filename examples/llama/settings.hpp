@@ -52,13 +52,15 @@ class opened_model {
 public:
     explicit opened_model(const settings& s);
     [[nodiscard]] const models::loaded_model& operator*() const noexcept { return model_; }
-    /// What it is to be run at: what the command line says, or, where the model is quantized already, what it was made for, with the attention, the
-    /// cache and the pruning that the command line gives.
+    /// What it is to be run at: what the command line says; of a quantized model, what it was made for, but for the attention, the cache and the
+    /// pruning that the command line gives.
     [[nodiscard]] const precision& wanted() const noexcept { return wanted_; }
     /// From now on the model computes the same with rotated activations, as far as its family can (calibrate/rotated_weights.hpp).
     void rotate();
     /// The length that the model was made for.
     [[nodiscard]] std::size_t full_length() const noexcept { return full_length_; }
+    /// The model has that length again, to be stored.
+    void restore_length() noexcept { model_.config.max_length = full_length_; }
 
 private:
     models::loaded_model model_;

@@ -63,7 +63,10 @@ loaded_model load(const fs::path& path, const fs::path& tokenizer) {
     const fs::file_status kind = fs::status(path, error);
     if (!fs::exists(kind)) fail(path.string(), "there is no such file or folder");
     if (fs::is_directory(kind)) return load_folder(path, path / "model.safetensors", tokenizer);
-    if (mapped_file file(path); is_model_file(file.bytes())) return load_model_file(std::move(file));
+    if (mapped_file file(path); is_model_file(file.bytes())) {
+        if (!tokenizer.empty()) fail(path.string(), "has its tokenizer in it, so none can be given");
+        return load_model_file(std::move(file));
+    }
     if (path.extension() == ".safetensors") return load_folder(path.parent_path(), path, tokenizer);
     if (path.extension() == ".bin") return load_bin(path, tokenizer);
     fail(path.string(),

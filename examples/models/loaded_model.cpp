@@ -1,5 +1,6 @@
 #include "models/loaded_model.hpp"
 
+#include <agilequant/core/crc32c.hpp>
 #include <algorithm>
 
 namespace aq::models {
@@ -30,6 +31,14 @@ std::uint64_t weight_table::stored_bytes() const noexcept {
     return sum;
 }
 
+std::uint32_t weight_table::checksum() const noexcept {
+    std::uint32_t sum = 0;
+    for (const auto& layers : weights_) {
+        for (const weight& w : layers) sum = crc32c(sum, w.data.data(), w.data.size());
+    }
+    return sum;
+}
+
 /// Elements first .. first + count of a weight.
 void weight_table::read_row(const weight& w, std::size_t first, std::size_t count, float* out) noexcept {
     if (w.part.parts == 1) return to_float(w.type, w.data, first, count, out);
@@ -44,7 +53,7 @@ status weight_table::read(weight_id id, std::size_t layer, matrix_view<float> ou
     if (id == weight_id::head && tied_) id = weight_id::embedding;
     const auto& layers = weights_[static_cast<std::size_t>(id)];
     const std::size_t index = is_of_layer(id) ? layer : 0;
-    if (index >= layers.size()) return status::source_failed;
+    if (index >= layers.size() || layers[index].data.empty()) return status::source_failed;
     matrix_shape shape = shape_of(config_, id);
     if (id == weight_id::positions && out.rows < shape.rows) shape.rows = out.rows;
     if (out.shape() != shape) return status::bad_shape;

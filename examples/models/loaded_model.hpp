@@ -37,7 +37,7 @@ class weight_table {
 public:
     explicit weight_table(const model_config& config) : config_(config) {}
 
-    /// `data` has as many elements as shape_of() says, times `parts`, of a dtype that reads as float.
+    /// `data` has as many elements as shape_of() says, times `parts`, of a dtype that reads as float; or none: this layer's is not here.
     void add(weight_id id, dtype type, std::string_view data, tensor_part part = {}) {
         weights_[static_cast<std::size_t>(id)].push_back({type, data, part});
     }
@@ -46,6 +46,8 @@ public:
     [[nodiscard]] bool tied() const noexcept { return tied_; }
     /// Bytes that all weights take as they are stored; a tied head counts once.
     [[nodiscard]] std::uint64_t stored_bytes() const noexcept;
+    /// CRC-32C of all of them, in the order of weight_id.
+    [[nodiscard]] std::uint32_t checksum() const noexcept;
 
     /// weight_source::read: bad_shape where `out` has another shape (but the first of the learned positions may be asked for alone, as by a
     /// model that is built for a shorter context), source_failed where there is no such weight.

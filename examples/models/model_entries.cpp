@@ -1,5 +1,8 @@
 #include "models/model_entries.hpp"
 
+#include <agilequant/pack/file_format.hpp>
+#include <algorithm>
+
 #include "models/json.hpp"
 
 namespace aq::models {
@@ -45,6 +48,29 @@ constexpr const char* family_names[] = {"llama", "opt", "bloom"};
 constexpr const char* rope_names[] = {"halves", "interleaved"};
 constexpr const char* trip_names[] = {"none", "static", "token"};
 constexpr const char* rotate_names[] = {"auto", "yes", "no"};
+constexpr const char* attention_names[] = {"softmax",      "log2-paper",        "log2-normalized",  "log2-maximum",
+                                           "log2-ceiling", "log2-half-maximum", "log2-half-ceiling"};
+
+constexpr std::int64_t any_group = std::int64_t{1} << 62;  // what a group may be is for packing and the cache to say
+
+/// An integer from `low` to `high`, which has to be there.
+std::int64_t integer(const json_fields& f, const char* name, std::int64_t low, std::int64_t high) {
+    const json* value = f.find(name);
+    if (value == nullptr) fail(inside(f.file(), name), "is missing");
+    const bool fits =
+        value->is_number_integer() && (!value->is_number_unsigned() || unsigned_below(*value, std::uint64_t{1} << 63));
+    const std::int64_t number = fits ? value->get<std::int64_t>() : low - 1;
+    if (number < low || number > high)
+        fail(inside(f.file(), name), "must be an integer from " + std::to_string(low) + " to " + std::to_string(high));
+    return number;
+}
+
+/// 2 to 8 bits, or 16 for float.
+int bits_or_float(const json_fields& f, const char* name) {
+    const auto bits = static_cast<int>(integer(f, name, 2, 16));
+    if (bits > 8 && bits != 16) fail(inside(f.file(), name), "must be 2 to 8, or 16 for float");
+    return bits;
+}
 
 void read_config(const json_fields& f, model_config& c) {
     c.vocabulary = f.count("vocabulary", max_size);
@@ -73,20 +99,43 @@ void read_marks(const json_fields& f, loaded_model& model) {
     for (const json& value : *eos) model.eos.push_back(token(value, "eos"));
 }
 
+/// Of tokens: not json_fields::number, whose float may keep another number of them.
+double read_share(const json_fields& f) {
+    const json* value = f.find("prune");
+    const double share = value == nullptr ? 0.0 : value->is_number() ? value->get<double>() : -1.0;
+    if (!(share >= 0.0 && share <= 0.99)) fail(inside(f.file(), "prune"), "must be a number from 0 to 0.99");
+    return share;
+}
+
+/// "half", or numbers and commas: whether there are such layers is for the plan to say.
+std::string read_layer_list(const json_fields& f) {
+    const std::string text = f.text("prune_layers", "half");
+    const bool is_list = text.size() <= 256 && text.find_first_not_of("0123456789,") == text.npos;
+    if (!is_list && text != "half") fail(inside(f.file(), "prune_layers"), "is no list of layers");
+    return text;
+}
+
 void read_precision(const json_fields& f, precision& p) {
-    p.weight_bits = static_cast<int>(f.count("weight_bits", 16));
-    p.activation_bits = static_cast<int>(f.count("activation_bits", 16));
+    p.weight_bits = bits_or_float(f, "weight_bits");
+    p.activation_bits = bits_or_float(f, "activation_bits");
     p.paper_sites = f.flag("paper_sites").value_or(false);
-    p.group = static_cast<std::size_t>(f.number("group", -1.0, static_cast<double>(max_size)));
+    p.group = static_cast<std::size_t>(integer(f, "group", 0, any_group));
     p.is_symmetric = f.flag("symmetric").value_or(false);
     p.is_two_level = f.flag("two_level").value_or(false);
     p.trip = trip_names[one_of(f, "trip", trip_names, "none")];
-    p.attention = f.text("attention", "softmax");
-    p.kv_bits = static_cast<int>(f.count("kv_bits", 32));
-    p.kv_group = static_cast<std::size_t>(f.number("kv_group", -1.0, static_cast<double>(max_size), 0.0F));
+    p.trip_k = static_cast<int>(integer(f, "trip_k", 0, max_exponent));
+    p.attention = attention_names[one_of(f, "attention", attention_names, "softmax")];
+    p.kv_bits = static_cast<int>(integer(f, "kv_bits", 4, 32));
+    if (p.kv_bits != 4 && p.kv_bits != 8 && p.kv_bits != 32) fail(inside(f.file(), "kv_bits"), "must be 4, 8 or 32");
+    p.kv_group = static_cast<std::size_t>(integer(f, "kv_group", 0, any_group));
+    if (p.kv_group % kv_step != 0) fail(inside(f.file(), "kv_group"), "must be a multiple of " + std::to_string(kv_step));
     p.rotate_keys = rotate_names[one_of(f, "rotate_keys", rotate_names, "auto")];
-    p.prune = static_cast<double>(f.number("prune", -1e-30, 0.99, 0.0F));
-    p.prune_layers = f.text("prune_layers", "half");
+    p.prune = read_share(f);
+    p.prune_layers = read_layer_list(f);
+    if (p.activation_bits <= 8 && p.weight_bits > 8)
+        fail(inside(f.file(), "activation_bits"), "is " + std::to_string(p.activation_bits) + " but the weights are float");
+    if (p.uses_trip() && p.activation_bits > 8) fail(inside(f.file(), "trip"), "is '" + p.trip + "' but activations are float");
+    if (p.is_two_level && p.weight_bits > 7) fail(inside(f.file(), "two_level"), "is for weights of 7 bits and fewer");
 }
 
 json describe(const site_format& format) {
@@ -107,15 +156,17 @@ site_format read_site(const json_fields& f) {
     site_format format;
     format.is_rotated = f.flag("rotated").value_or(false);
     activation_format& a = format.activations;
-    const std::size_t bits = f.count("bits", 16);
-    format.is_float = bits == 16;
-    if (format.is_float) return format;
-    a.bits = static_cast<int>(bits);
+    a.bits = bits_or_float(f, "bits");
+    format.is_float = a.bits == 16;
+    if (format.is_float) {
+        a = {};
+        return format;
+    }
     a.is_asymmetric = f.flag("asymmetric").value_or(false);
     a.is_static = f.find("scale") != nullptr;
     if (a.is_static) {
         a.fixed.scale = f.number("scale", 0.0, 1e38);
-        a.fixed.zero = static_cast<int>(f.number("zero", -1024.0, 1024.0));
+        a.fixed.zero = static_cast<int>(integer(f, "zero", -256, 255));
     } else {
         a.clip = f.number("clip", 0.0, 1.0, 1.0F);
     }
@@ -137,7 +188,7 @@ const char* name_of(site s) noexcept { return site_names[static_cast<std::size_t
 std::string describe(const loaded_model& model, const precision& p) {
     const model_config& c = model.config;
     json j{{"version", model_file_version},
-           {"name", model.name},
+           {"name", is_pack_name(model.name) ? model.name : "model"},
            {"family", name_of(model.family)},
            {"vocabulary", c.vocabulary},
            {"dim", c.dim},
@@ -157,6 +208,7 @@ std::string describe(const loaded_model& model, const precision& p) {
            {"symmetric", p.is_symmetric},
            {"two_level", p.is_two_level},
            {"trip", p.trip},
+           {"trip_k", p.trip_k},
            {"attention", p.attention},
            {"kv_bits", p.kv_bits},
            {"kv_group", p.kv_group},
@@ -172,6 +224,7 @@ void read_description(const named_bytes& text, loaded_model& model) {
     if (const std::size_t version = f.count("version", 1000000); version != model_file_version)
         fail(inside(f.file(), "version"), "is " + std::to_string(version) + " but only 1 is read");
     model.name = f.text("name", "model");
+    if (!is_pack_name(model.name)) fail(inside(f.file(), "name"), "is too long, or not fit for a terminal");
     model.family = static_cast<family>(one_of(f, "family", family_names, ""));
     read_config(f, model.config);
     read_marks(f, model);
@@ -187,12 +240,12 @@ std::string describe_sites(const activation_profile& profile, std::size_t layer)
 void read_sites(const named_bytes& text, std::size_t layer, activation_profile& profile) {
     bool is_there[site_count] = {};
     for_each_member(text, {}, [&](const std::string& name, const json& value) {
-        for (std::size_t i = 0; i < site_count; ++i) {
-            if (name != site_names[i]) continue;
-            const std::string object = value.dump();
-            profile.format(layer, static_cast<site>(i)) = read_site(json_fields({inside(text.name, name), object}));
-            is_there[i] = true;
-        }
+        const auto* const found = std::find(std::begin(site_names), std::end(site_names), name);
+        if (found == std::end(site_names)) fail(inside(text.name, in_quotes(name)), "is no site");
+        const auto i = static_cast<std::size_t>(found - site_names);
+        const std::string object = value.dump();
+        profile.format(layer, static_cast<site>(i)) = read_site(json_fields({inside(text.name, name), object}));
+        is_there[i] = true;
     });
     for (std::size_t i = 0; i < site_count; ++i)
         if (!is_there[i]) fail(inside(text.name, site_names[i]), "is missing");

@@ -21,9 +21,9 @@ inline constexpr int model_file_version = 1;
 [[nodiscard]] std::string sites_entry(std::size_t layer);
 [[nodiscard]] const char* name_of(site s) noexcept;
 
-/// Numbers, marks, family, name and precision of a model -> JSON.
+/// Numbers, marks, family, name and precision of a model -> JSON. A name that is not fit for a terminal becomes "model".
 [[nodiscard]] std::string describe(const loaded_model& model, const precision& made_for);
-/// The same -> model. Throws load_error.
+/// The same -> model. Fields that are not known are passed over. Throws load_error.
 void read_description(const named_bytes& json, loaded_model& model);
 
 /// The formats of one layer's sites -> JSON.

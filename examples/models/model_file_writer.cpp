@@ -2,6 +2,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <system_error>
 #include <utility>
 
 #include "models/model_entries.hpp"
@@ -17,38 +18,42 @@ public:
     explicit new_file(std::filesystem::path path) : path_(std::move(path)), unfinished_(path_) {
         unfinished_ += ".unfinished";
         file_ = std::fopen(unfinished_.c_str(), "wb");
-        if (file_ == nullptr) complain();
+        if (file_ == nullptr) complain(errno);
     }
     ~new_file() {
-        if (file_ == nullptr) return;
-        std::fclose(file_);
-        std::remove(unfinished_.c_str());
+        if (file_ != nullptr) std::fclose(file_);
+        if (!is_finished_) std::remove(unfinished_.c_str());
     }
     new_file(const new_file&) = delete;
     new_file& operator=(const new_file&) = delete;
 
     [[nodiscard]] byte_sink sink() noexcept {
-        return {file_, [](void* file, const void* data, std::size_t size) {
-                    return std::fwrite(data, 1, size, static_cast<std::FILE*>(file)) == size ? status::ok : status::source_failed;
+        return {this, [](void* self, const void* data, std::size_t size) {
+                    new_file& f = *static_cast<new_file*>(self);
+                    if (std::fwrite(data, 1, size, f.file_) == size) return status::ok;
+                    f.error_ = errno;
+                    return status::source_failed;
                 }};
     }
+    /// The error that the sink met; 0: none.
+    [[nodiscard]] int error() const noexcept { return error_; }
+
     void finish() {
-        const bool is_written = std::fflush(file_) == 0 && std::ferror(file_) == 0;
-        const bool is_closed = std::fclose(std::exchange(file_, nullptr)) == 0;
+        if (std::fclose(std::exchange(file_, nullptr)) != 0) complain(errno);
         std::error_code error;
-        if (is_written && is_closed) std::filesystem::rename(unfinished_, path_, error);
-        if (is_written && is_closed && !error) return;
-        complain();
+        std::filesystem::rename(unfinished_, path_, error);
+        if (error) complain(error.value());
+        is_finished_ = true;
     }
-    [[noreturn]] void complain() const {
-        const std::string why = std::strerror(errno);
-        std::remove(unfinished_.c_str());
-        fail(path_.string(), "cannot be written: " + why);
+    [[noreturn]] void complain(int error) const {
+        fail(path_.string(), "cannot be written (" + std::generic_category().message(error) + ")");
     }
 
 private:
     std::filesystem::path path_, unfinished_;
     std::FILE* file_ = nullptr;
+    int error_ = 0;
+    bool is_finished_ = false;
 };
 
 /// Delivers the floats of a model while its file is written, one weight at a time.
@@ -105,7 +110,7 @@ public:
 
     void finish() {
         const status s = writer_.write(file_.sink());
-        if (s != status::ok && std::ferror(static_cast<std::FILE*>(file_.sink().self)) != 0) file_.complain();
+        if (file_.error() != 0) file_.complain(file_.error());
         require(s, "writing");
         file_.finish();
     }
@@ -121,7 +126,8 @@ private:
         require(floats_.read(weight_id::head, 0), "head");
         const std::vector<float> head = std::move(floats_.values);
         require(floats_.read(weight_id::embedding, 0), "embedding");
-        return head == floats_.values;
+        const std::vector<float>& embedding = floats_.values;  // [vocabulary,dim], as the head: compared by bits, NaN and -0 too
+        return std::memcmp(head.data(), embedding.data(), head.size() * sizeof(float)) == 0;
     }
     void require(status s, const std::string& entry) const {
         if (s != status::ok) fail(inside(name_, entry), message(s));

@@ -1,5 +1,5 @@
 /// \file
-/// How a model is to be run: the formats of its weights, activations, attention and cache, and what it prunes, as people name them.
+/// What a model is run at: the formats of its weights, activations, attention and cache, and what it prunes, by the names that people use.
 #pragma once
 
 #include <cstddef>
@@ -25,7 +25,7 @@ struct precision {
     std::string prune_layers = "half";
 
     [[nodiscard]] bool uses_trip() const { return trip != "none"; }
-    /// "W4A8 + log2 half, KV8": for tables and messages.
+    /// "W4A8 + log2-ceiling, pruned": for tables and messages.
     [[nodiscard]] std::string name() const;
 };
 

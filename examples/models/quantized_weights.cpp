@@ -22,7 +22,12 @@ status quantized_weights::begin(const model_config& config, const weight_source&
 void quantized_weights::put(weight_id id, std::size_t layer, packed_storage<>&& weights) {
     packed_storage<>& mine = storage_[place(id, layer)];
     mine = std::move(weights);
-    borrow(id, layer, mine.view());
+    views_[place(id, layer)] = mine.view();
+}
+
+void quantized_weights::borrow(weight_id id, std::size_t layer, const packed_weights& weights) {
+    views_[place(id, layer)] = weights;
+    storage_[place(id, layer)] = {};
 }
 
 status quantized_weights::read(void* self, weight_id id, std::size_t layer, matrix_view<float> out) {

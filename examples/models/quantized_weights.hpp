@@ -1,6 +1,6 @@
 /// \file
-/// The matrices of a model as far as they are packed, and the formats of its sites: what calibrating makes, layer by layer, and a model is
-/// loaded from.
+/// The matrices of a model as far as they are packed, and the formats of its sites: what calibrating makes, layer by layer, and what a
+/// quantized model is built from.
 #pragma once
 
 #include <agilequant/model/activation_profile.hpp>
@@ -11,22 +11,22 @@
 
 namespace aq::models {
 
-/// The linears that a site feeds, in the order in which a block computes them.
+/// A site, and the linears that it feeds.
 struct linears_of_site {
     site where;
     std::vector<weight_id> ids;
 };
-/// Of a family, in the order in which a block comes to them.
+/// Those of every layer of a family, in the order in which a block computes them.
 [[nodiscard]] const std::vector<linears_of_site>& linears_of(family f);
 
 class quantized_weights {
 public:
-    /// Nothing is packed yet. Borrows the source. out_of_memory.
+    /// Nothing is packed from now on. Borrows the source. out_of_memory.
     [[nodiscard]] status begin(const model_config& config, const weight_source& original);
 
-    /// Takes a matrix, or borrows one.
+    /// Takes a matrix, or borrows one; what was there before is freed.
     void put(weight_id id, std::size_t layer, packed_storage<>&& weights);
-    void borrow(weight_id id, std::size_t layer, const packed_weights& weights) { views_[place(id, layer)] = weights; }
+    void borrow(weight_id id, std::size_t layer, const packed_weights& weights);
     /// codes null: not packed.
     [[nodiscard]] const packed_weights& at(weight_id id, std::size_t layer) const { return views_[place(id, layer)]; }
 

@@ -76,7 +76,7 @@ class Use(ProgramTest):
 
     def test_help(self):
         text = self.output("--help")
-        for command in ("generate", "perplexity", "compare", "info"):
+        for command in ("generate", "perplexity", "compare", "calibrate", "info"):
             self.assertIn(command, text)
             help_text = self.output(command, "--help")
             for option in ("--model", "--threads", "--isa"):
@@ -329,6 +329,138 @@ class Models(ProgramTest):
         done = self.run_program(self.llama, *words)
         self.assertEqual((done.returncode, done.stdout), (2, b"a"))  # the prompt is all that there is to write
         self.assertIn(b"NaN", done.stderr)
+
+
+class Calibrate(ProgramTest):
+    """`llama calibrate`, and the other commands with the file that it writes."""
+
+    def setUp(self):
+        super().setUp()
+        self.model = models.write_model(self.folder / "tiny")
+        self.text = self.text_file(models.SENTENCE * 3, "learned.txt")
+        self.out = self.folder / "tiny.aqm"
+        self.tiny = ["calibrate", "--model", self.model, "--calibration", self.text, "--group", 16, "--tokens", 200, "--out", self.out]
+        self.embedded = ["calibrate", "--tokens", 24, "--context", 12, "--out", self.out, *([] if self.slowdown == 1 else ["--nearest"])]
+
+    def written(self, *words, isa=None):
+        """The bytes of the file, beside which nothing is left."""
+        text = self.output(*words, isa=isa)
+        self.assertRegex(text, rf"{self.out}: [\d.]+ [kM]B\n\Z")
+        self.assertEqual([path.name for path in self.folder.glob(self.out.name + "*")], [self.out.name])
+        return self.out.read_bytes()
+
+    def test_every_command_takes_the_file(self):
+        text = self.output(*self.tiny, "-w", 4, "-a", 4, "--trip", "token", "--rotate", "search", "--attention", "log2-ceiling", "--kv", 8)
+        sites = re.findall(r"^(\d) +(attention|attention_output|mlp|mlp_middle) +4 ", text, re.MULTILINE)
+        self.assertEqual(sites, [(str(layer), site) for layer in (0, 1) for site in ("attention", "attention_output", "mlp", "mlp_middle")], text)
+        model = ["--model", self.out]
+        told = self.output("info", *model)
+        for piece in ("model        tiny\n", "2 layers, dimension 16", "length 64", "made for     W4A4 + TRIP + log2-ceiling\n"):
+            self.assertIn(piece, told)
+        words = ["generate", *model, "--prompt", "abc", "-n", 10, "--temperature", 0]
+        one = self.run_program(self.llama, *words).stdout
+        self.assertEqual(self.run_program(self.llama, *words, "-t", min(3, self.most_threads), isa="scalar").stdout, one)
+        self.assertIn("W4A4 + TRIP + log2-ceiling: perplexity", self.output("perplexity", self.text, *model))
+        self.assertIn("W4A4 + TRIP, pruned: perplexity", self.output("perplexity", self.text, *model, "--attention", "softmax", "--kv", 4, "--prune", 0.5))
+        rows = re.findall(r"^W4A4 \+ TRIP( \+ log2-ceiling)?, KV(\d+) ", self.output("compare", self.text, *model, "--windows", 1, "--prune", 0), re.MULTILINE)
+        self.assertEqual(rows, [(" + log2-ceiling", "8"), ("", "32"), ("", "8"), (" + log2-ceiling", "32")])
+        self.assertIn("4 bits, rotated", self.output("sweep", "caches", self.text, *model))
+        self.assertIn("none ", self.output("sweep", "pruning", self.text, *model))
+
+    def test_the_bytes_are_the_same_everywhere(self):
+        for options in (["-w", 4, "-a", 4, "--trip", "static", "--rotate", "search"], ["-w", 3, "-a", 8, "--prune", 0.3, "--follow", 0, "--rotate", "folded"],
+                        ["-w", 2, "-a", 16, "--two-level", "--nearest", "--rotate", "all"], ["-w", 8, "-a", 5, "--trip", "token", "--search", "paper"]):
+            with self.subTest(options=options):
+                one = self.written(*self.tiny, *options, "-t", 1)
+                for isa in self.instruction_sets() if self.slowdown == 1 else ["scalar"]:
+                    self.assertEqual(self.written(*self.tiny, *options, "-t", min(3, self.most_threads), isa=isa), one, isa)
+
+    def test_the_embedded_model(self):
+        one = self.written(*self.embedded, "-t", 1)
+        self.assertEqual(self.written(*self.embedded, "-t", min(3, self.most_threads)), one)
+        self.assertIn("length 512", self.output("info", "--model", self.out))  # not that of the windows
+        self.assertTrue(self.output("generate", "--model", self.out, "--prompt", "She ", "-n", 3).startswith("She "))
+
+    def test_a_run_that_is_broken_off_goes_on(self):
+        config = {**models.CONFIG, "num_hidden_layers": 3}
+        folder = models.write_model(self.folder / "three", json.dumps(config).encode(), models.safetensors(config, models.weights(config)))
+        words, learned, parts = ["calibrate", "--model", folder, "--out", self.out], ["--calibration", self.text], self.folder / "tiny.aqm.parts"
+        whole = self.written(*words, *learned)
+        self.out.write_bytes(b"old")
+        wall = parts / "layer-2.aqp" / "a folder that is not empty"
+        wall.mkdir(parents=True)
+        self.assert_refused(*words, *learned, names=["layer-2.aqp: cannot be written"])
+        self.assertEqual(self.out.read_bytes(), b"old")
+        wall.rmdir()
+        wall.parent.rmdir()
+        kept = {path.name: path.read_bytes() for path in parts.iterdir()}
+        self.assertEqual(sorted(kept), ["layer-0.aqp", "layer-1.aqp"])
+
+        def resumed(*more, spoil=None):
+            """How many layers were taken over, and the file."""
+            parts.mkdir(exist_ok=True)
+            for name, data in kept.items():
+                (parts / name).write_bytes(data)
+            if spoil is not None:
+                (parts / "layer-1.aqp").write_bytes(spoil)
+            done = self.run_program(self.llama, *words, *more)
+            self.assertEqual((done.returncode, parts.exists()), (0, False), done.stderr)
+            taken = re.search(rb"^(\d+) of 3 layers are there", done.stderr, re.MULTILINE)
+            return int(taken.group(1)) if taken else 0, self.out.read_bytes()
+
+        self.assertEqual(resumed(*learned), (2, whole))
+        part = kept["layer-1.aqp"]
+        for spoil in (b"", b"x", part[:-1], part[:3000] + bytes([part[3000] ^ 1]) + part[3001:], kept["layer-0.aqp"]):
+            self.assertEqual(resumed(*learned, spoil=spoil), (1, whole))
+        for option in (["-w", 3], ["-a", 4], ["--damping", 0.0100000001], ["--tokens", 23], ["--kv", 8], ["--prune", 0.01], ["--nearest"], ["--outliers"], ["--rotate", "folded"],
+                       ["--context", 63], ["--separator", "dinner"]):
+            self.assertEqual(resumed(*learned, *option)[0], 0, option)
+        self.assertEqual(resumed("--calibration", self.text_file(models.SENTENCE * 2 + models.SENTENCE.upper()))[0], 0)
+        values = models.weights(config)
+        values["model.layers.2.mlp.down_proj.weight"][-1] += 0.25
+        models.write_model(folder, json.dumps(config).encode(), models.safetensors(config, values))
+        self.assertEqual(resumed(*learned)[0], 0)
+
+    def test_what_is_not_ours_stays(self):
+        parts = self.folder / "tiny.aqm.parts"
+        parts.mkdir()
+        (parts / "novel.txt").write_text("by hand")
+        self.output(*self.tiny)
+        self.assertEqual([path.name for path in parts.iterdir()], ["novel.txt"])
+
+    def test_refusals(self):
+        one = self.text_file("a")
+        for words, names in (
+            ([*self.tiny, "-w", 16], ["--weights 16"]), (["calibrate", "--model", self.model, "--out", self.out], ["--calibration"]),
+            ([*self.tiny, "-a", 16, "--trip", "token"], ["--trip token", "--activations"]), ([*self.tiny, "-w", 8, "--two-level"], ["--two-level"]),
+            ([*self.tiny[:-1], ""], ["--out ''"]), ([*self.tiny[:-1], self.folder], ["--out", self.folder.name]),
+            ([*self.tiny[:-1], self.folder / "none" / "x.aqm"], ["x.aqm.parts", "cannot be made"]), ([*self.tiny[:-1], one / "x.aqm"], ["x.aqm.parts", "cannot be made"]),
+            (["calibrate", "--calibration", self.text_file("", "empty.txt"), "--out", self.out], ["empty.txt"]), (["calibrate", "--calibration", self.folder / "none.txt", "--out", self.out], ["none.txt"]),
+            ([*self.tiny, "--prune", 0.5, "--prune-layers", 2], ["--prune-layers 2", "2 layers"]), ([*self.tiny, "--context", 65], ["65", "64"]),
+        ):
+            with self.subTest(words=words):
+                self.assert_refused(*words, names=names)
+        for words, name in ((["calibrate"], "--out"), ([*self.tiny, "--rotate", "some"], "--rotate"), ([*self.tiny, "--search", "x"], "--search"), (["calibrate", "--out", self.out, "--tokens", 0], "--tokens"),
+                            ([*self.tiny, "--damping", "nan"], "--damping"), ([*self.tiny, "--follow", 1.5], "--follow")):
+            self.assert_refused(*words, names=[name], sentence=False)
+        self.assertEqual(list(self.folder.glob("*.aqm*")), [])
+
+    def test_a_quantized_model_refuses_other_codes(self):
+        self.output(*self.tiny)
+        model = ["--model", self.out]
+        again = ["calibrate", *model, "--calibration", self.text, "--out", self.folder / "again.aqm"]
+        self.assert_refused(*again, names=["tiny is quantized already"])
+        for option in (["-w", 4], ["-a", 8], ["--paper-sites"], ["--group", 16], ["--symmetric"], ["--two-level"], ["--trip", "token"], ["--trip-k", 2], ["--outliers"]):
+            self.assert_refused("perplexity", self.text, *model, *option, names=["tiny is quantized already"])
+        self.assert_refused("info", *model, "--outliers", names=["--outliers: tiny is quantized already"])
+        self.assert_refused("info", *model, "--tokenizer", self.text, names=["tiny.aqm", "tokenizer"])
+        whole = self.out.read_bytes()
+        for place in (0, 9, 70, len(whole) // 2, len(whole) - 100):
+            self.out.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1:])
+            self.assert_refused("info", *model, names=["tiny.aqm"])
+        for size in (0, 7, 64, len(whole) - 1):
+            self.out.write_bytes(whole[:size])
+            self.assert_refused("info", *model, names=["tiny.aqm"])
 
 
 class BrokenModels(ProgramTest):
