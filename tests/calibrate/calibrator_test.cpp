@@ -86,7 +86,7 @@ void check_by_hand(calibrated_case& c) {
         REQUIRE(r.weights.size() == linears.ids.size());
         for (std::size_t w = 0; w < linears.ids.size(); ++w) {
             CHECK(r.weights[w].id == linears.ids[w]);
-            CHECK(bytes_of(c.out.at(linears.ids[w], r.layer)) == expected.packed(r, linears.ids[w]));
+            CHECK((bytes_of(c.out.at(linears.ids[w], r.layer)) == expected.packed(r, linears.ids[w])));
         }
     }
 }
@@ -124,7 +124,7 @@ TEST_CASE("calibrator: a site is coded as the search says, rotated where that le
         const std::string plain = expected.searched(r.layer, linears, false, error),
                           turned = expected.searched(r.layer, linears, true, error_rotated),
                           found = text(r.coding.format) + std::string(r.coding.exponents.begin(), r.coding.exponents.end());
-        CHECK(found == (error_rotated < error ? turned : plain));
+        CHECK((found == (error_rotated < error ? turned : plain)));
         rotated += r.coding.format.is_rotated ? 1 : 0;
         with_exponents += r.coding.top_exponent > 0 ? 1 : 0;
         CHECK(r.coding.top_exponent <= 3);
@@ -171,7 +171,7 @@ TEST_CASE("calibrator: goes on where an event or a source has stopped it, to the
     CHECK(parts.run({}, stop) == status::ok);
     CHECK(layers == std::vector<std::size_t>{0, 1, 2});
     CHECK(parts.reports.size() == 4);
-    CHECK(parts.bytes() == expected);
+    CHECK((parts.bytes() == expected));
 
     const std::size_t reads = whole.weights.reads();
     for (std::size_t n = 10; n < reads; n += reads / 7) {
@@ -181,7 +181,7 @@ TEST_CASE("calibrator: goes on where an event or a source has stopped it, to the
         CHECK(parts.run() == status::source_failed);
         parts.weights.fail_from(static_cast<std::size_t>(-1));
         CHECK(parts.run() == status::ok);
-        CHECK(parts.bytes() == expected);
+        CHECK((parts.bytes() == expected));
     }
 }
 
@@ -194,7 +194,7 @@ TEST_CASE("calibrator: the same bytes and reports by any threads") {
         if (e.threads.workers == 2) continue;  // three are enough
         calibrated_case other(aq::models::family::llama, c, searched_recipe(), pruned_attention());
         REQUIRE(other.run(e.threads) == status::ok);
-        CHECK(other.bytes() == one.bytes());
+        CHECK((other.bytes() == one.bytes()));
         REQUIRE(other.reports.size() == one.reports.size());
         for (std::size_t i = 0; i < one.reports.size(); ++i)
             CHECK(other.reports[i].signal_to_noise_db() == one.reports[i].signal_to_noise_db());
