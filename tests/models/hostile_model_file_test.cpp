@@ -147,13 +147,14 @@ TEST_CASE("hostile model file: formats of sites") {
         {"mlp", "bits", "-1"},
         {"mlp_middle", "bits", "{}"},
     };
-    for (const auto& [object, field, value] : all) {
-        const std::string message = with(object, field, value);
-        CAPTURE(std::string(object));
-        CAPTURE(std::string(field));
-        CAPTURE(std::string(value));
+    for (const auto& one : all) {
+        const std::string object = one.object, field = one.field, value = one.value,
+                          message = with(one.object, one.field, one.value);
+        CAPTURE(object);
+        CAPTURE(field);
+        CAPTURE(value);
         CAPTURE(message);
-        CHECK(contains(message, "bad: layers.0.sites: " + std::string(object) + ": "));
+        CHECK(contains(message, "bad: layers.0.sites: " + object + ": "));
     }
     CHECK(contains(with("attention", "zero", ""), "attention: zero: is missing"));
     CHECK(contains(with("attention", "bits", ""), "attention: bits: is missing"));

@@ -69,7 +69,7 @@ private:
                                            &q.profile.format(layer, site::mlp_middle)};
         const float shift = static_cast<float>(layer) * 0.0625F;
         for (std::size_t i = 0; i < 4; ++i) format[(i + layer) % 4]->is_rotated = i == 2;
-        for (const std::size_t i : {0, 1, 3}) format[i]->is_float = false;
+        for (const int i : {0, 1, 3}) format[i]->is_float = false;
         format[0]->activations = {4, true, true, {0.1F + shift, 7}, 1.0F};
         format[1]->activations = {5, false, false, {}, 0.8F + shift};
         format[3]->activations = {8, false, true, {0.3F + shift, 0}, 1.0F};

@@ -231,7 +231,7 @@ TEST_CASE("model file: what cannot be written leaves nothing behind, and the old
     CHECK(is_untouched());
 
     const std::size_t reads = c.weights.reads();
-    for (const std::size_t n : {0, 1, 2, 9, 20}) {  // while heads are compared, and while the file is written
+    for (const unsigned n : {0U, 1U, 2U, 9U, 20U}) {  // while heads are compared, and while the file is written
         c.weights.fail_from(c.weights.reads() + n);
         CAPTURE(n);
         CHECK(contains(write(path), "old: "));
@@ -243,7 +243,7 @@ TEST_CASE("model file: what cannot be written leaves nothing behind, and the old
     rlimit before{};
     REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
     const auto handler = std::signal(SIGXFSZ, SIG_IGN);
-    for (const rlim_t size : {0, 4096, 40000}) {  // as on a disk that is full
+    for (const unsigned size : {0U, 4096U, 40000U}) {  // as on a disk that is full
         const rlimit limit{size, before.rlim_max};
         REQUIRE(::setrlimit(RLIMIT_FSIZE, &limit) == 0);
         const std::string message = write(path);
